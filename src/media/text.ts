@@ -1,0 +1,100 @@
+/**
+ * The text family: contacts, calendars, HTML, CSV and plain text, and what looks like one of them but is SVG, a script, JSON,
+ * XML or mail. Only the first 64 KiB are read closely; that the rest is text too is known from the running scan of
+ * the upload or else from the last 64 KiB.
+ */
+
+import { isCsv } from './csv.ts'
+import { accept, type Detection, refuse, refuseBecause } from './foreign.ts'
+import { classifyMarkup } from './markup.ts'
+import { HEAD_BYTES, type Reader } from './reader.ts'
+import { encodingOf, isText, type TextEncoding, type TextScan } from './text-scan.ts'
+import { classifyWords } from './text-words.ts'
+import { findDeclaredType, findTypeByExtension } from './types.ts'
+
+/** How far comments and declarations in front of a root element are followed. */
+const MAX_PROLOGUE_BYTES = 384 * 1024
+
+export type TextHint = {
+  readonly filename?: string | undefined
+  readonly declared?: string | undefined
+  readonly text?: TextScan | undefined
+}
+
+/** undefined: the file does not begin as text. */
+export async function detectText(file: Reader, head: Uint8Array, hint: TextHint): Promise<Detection | undefined> {
+  if (!isText(head)) return undefined
+  const encoding = encodingOf(head)
+  const end = await readEnd(file, head, encoding)
+  const scanned = hint.text !== undefined && hint.text.size === file.size
+  if (scanned ? hint.text?.isText === false : !isText(end, encoding)) {
+    return refuseBecause('a file that begins as text and goes on as something else')
+  }
+  const isWhole = file.size <= head.length
+  return classify(decode(head, encoding), { isWhole, end: decode(end, encoding), encoding, file, hint })
+}
+
+type Context = {
+  readonly isWhole: boolean
+  readonly end: string
+  readonly encoding: TextEncoding
+  readonly file: Reader
+  readonly hint: TextHint
+}
+
+async function classify(text: string, context: Context): Promise<Detection> {
+  if (text.startsWith('#!')) return refuse('script')
+  const body = text.trimStart()
+  if (/^BEGIN:VCARD[ \t]*[\r\n]/i.test(body)) return accept('vcf')
+  if (/^BEGIN:VCALENDAR[ \t]*[\r\n]/i.test(body)) return accept('ics')
+  if (body.startsWith('<')) return classifyTag(body, context)
+  const found = classifyWords(body, context.isWhole)
+  if (found !== undefined) return found.inertAsText && isCalledPlain(context.hint) ? accept('txt') : refuse(found.key)
+  return accept(isCsv(text, context.isWhole) ? 'csv' : 'txt')
+}
+
+async function classifyTag(body: string, context: Context): Promise<Detection> {
+  const { end, isWhole } = context
+  let kind = classifyMarkup(body, end)
+  if (kind === 'open' && !isWhole) kind = classifyMarkup(await readPrologue(context), end)
+  switch (kind) {
+    case 'html':
+      return accept('html')
+    case 'xml':
+      return isCalledPlain(context.hint) ? accept('txt') : refuse('xml')
+    case 'open':
+      return refuseBecause('markup without an element')
+    case 'text':
+      return accept(isCsv(body, isWhole) ? 'csv' : 'txt')
+    default:
+      return refuse(kind)
+  }
+}
+
+/** JSON, XML and mail are inert as text, and people do send them as text files. */
+function isCalledPlain({ declared = '', filename = '' }: TextHint): boolean {
+  return [findDeclaredType(declared), findTypeByExtension(filename)].some((type) => type?.name === 'TXT')
+}
+
+async function readEnd(file: Reader, head: Uint8Array, encoding: TextEncoding): Promise<Uint8Array> {
+  if (file.size <= head.length) return head
+  const start = Math.max(head.length, file.size - HEAD_BYTES)
+  const aligned = encoding === '8-bit' ? start : start + (start % 2)
+  return file.read(aligned, file.size - aligned)
+}
+
+async function readPrologue({ file, encoding }: Context): Promise<string> {
+  return decode(await file.read(0, MAX_PROLOGUE_BYTES), encoding).trimStart()
+}
+
+/** 8-bit bytes become characters one to one: nothing decided here depends on more than ASCII. The BOM is dropped. */
+function decode(bytes: Uint8Array, encoding: TextEncoding): string {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  if (encoding === '8-bit') {
+    const start = buffer[0] === 0xef && buffer[1] === 0xbb && buffer[2] === 0xbf ? 3 : 0
+    return buffer.toString('latin1', start)
+  }
+  const even = buffer.subarray(0, buffer.length & ~1)
+  const text = encoding === 'utf-16le' ? even.toString('utf16le') : Buffer.from(even).swap16().toString('utf16le')
+  return text.startsWith('\ufeff') ? text.slice(1) : text
+}
