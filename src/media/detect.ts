@@ -9,6 +9,7 @@ import { detectOldOffice } from './cfb.ts'
 import { accept, type Detection, refuse, refuseBecause, UNKNOWN } from './foreign.ts'
 import { detectIsoMedia } from './isobmff.ts'
 import { askLibrary } from './library.ts'
+import { findFrame } from './mpeg-audio.ts'
 import { endsAsZip } from './polyglot.ts'
 import { Reader } from './reader.ts'
 import { latin1, matchForeign, matchSignature } from './signatures.ts'
@@ -23,6 +24,8 @@ export type DetectHint = TextHint & {
 }
 
 const DEFAULT_TIMEOUT_MS = 15_000
+/** No binary format begins with one, but file-type looks behind it. */
+const UTF8_BOM = '\xef\xbb\xbf'
 
 /** file-type's names for what it may decide, and ours. */
 const BELIEVED: Readonly<Record<string, string>> = {
@@ -75,19 +78,20 @@ async function decide(file: Reader, head: Uint8Array, hint: TextHint): Promise<D
 }
 
 async function decideByLibrary(file: Reader, head: Uint8Array): Promise<Detection> {
-  if (head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf) return UNKNOWN // file-type looks behind a BOM; a photo has none
+  const start = latin1(head, 16)
+  if (start.startsWith(UTF8_BOM)) return UNKNOWN
   const found = await askLibrary(file)
-  if (found === undefined) return UNKNOWN
-  const believed = BELIEVED[found]
-  return believed === undefined || !(await isPlausible(file, head, believed)) ? refuse(found) : accept(believed)
+  const believed = found === undefined ? undefined : BELIEVED[found]
+  if (found === undefined || believed === undefined) return found === undefined ? UNKNOWN : refuse(found)
+  return (await isPlausible(file, start, believed)) ? accept(believed) : UNKNOWN
 }
 
-/** What file-type takes on trust. */
-async function isPlausible(_file: Reader, head: Uint8Array, extension: string): Promise<boolean> {
-  const start = latin1(head, 16)
+/** What file-type takes on trust: it looks behind an ID3 tag for anything, and calls every IFF file AIFF. */
+async function isPlausible(file: Reader, start: string, extension: string): Promise<boolean> {
+  if (extension === 'mp3' || extension === 'aac') return (await findFrame(file, extension)) !== undefined
   if (extension === 'png') return start.startsWith('IHDR', 12)
-  if (extension === 'aiff') return /^FORM.{4}AIF[FC]/s.test(start)
-  return true
+  if (extension === 'aiff') return start.startsWith('AIFF', 8) || start.startsWith('AIFC', 8)
+  return !start.startsWith('ID3')
 }
 
 function isZipStart(head: Uint8Array): boolean {

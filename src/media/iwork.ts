@@ -16,14 +16,14 @@ export async function detectIwork(archive: Archive): Promise<Detection | undefin
 }
 
 async function detectXml(archive: Archive): Promise<Detection | undefined> {
-  const { entries } = archive
-  if (entries.has('index.apxl') || entries.has('index.apxl.gz')) return accept('key')
-  const plain = entries.get('index.xml')
-  const entry = plain ?? entries.get('index.xml.gz')
-  if (entry === undefined) return undefined
+  const { names } = archive
+  if (names.has('index.apxl') || names.has('index.apxl.gz')) return accept('key')
+  const name = ['index.xml', 'index.xml.gz'].find((one) => names.has(one))
+  if (name === undefined) return undefined
   const limit = { packedBytes: 16 * 1024, bytes: 16 * 1024 * 1024, whole: false }
-  const bytes = await archive.read(entry, limit)
-  const start = bytes && Buffer.from(plain === undefined ? gunzipStart(bytes) : bytes).toString('latin1', 0, ROOT_BYTES)
+  const bytes = await archive.read(name, limit)
+  const start =
+    bytes && Buffer.from(name.endsWith('.gz') ? gunzipStart(bytes) : bytes).toString('latin1', 0, ROOT_BYTES)
   if (start === undefined) return undefined
   const root = /<(?:[\w.-]+:)?[A-Za-z][\w.-]*/.exec(start)?.[0]
   if (root === '<sl:document') return accept('pages')
@@ -36,13 +36,12 @@ function gunzipStart(bytes: Uint8Array): Uint8Array {
 
 async function detectIwa(archive: Archive): Promise<Detection | undefined> {
   let hasTables = false
-  for (const name of archive.entries.keys()) {
+  for (const name of archive.names) {
     if (/^index\/(slide|masterslide|templateslide)[^/]*\.iwa$/.test(name)) return accept('key')
     hasTables ||= name.startsWith('index/tables/')
   }
-  const document = archive.entries.get('index/document.iwa')
-  if (document === undefined) return undefined
-  const bytes = await archive.read(document, { packedBytes: 4096, bytes: 8 * 1024 * 1024, whole: false })
+  if (!archive.names.has('index/document.iwa')) return undefined
+  const bytes = await archive.read('index/document.iwa', { packedBytes: 4096, bytes: 8 * 1024 * 1024, whole: false })
   const root = bytes && rootType(bytes.subarray(0, 64))
   if (root !== undefined) return accept(root === PAGES_ROOT ? 'pages' : 'numbers')
   return hasTables ? accept('numbers') : refuse('iwork')

@@ -44,9 +44,9 @@ export async function detectZip(file: Reader): Promise<Detection> {
   )
 }
 
-function detectProgram({ entries }: Archive): Detection | undefined {
+function detectProgram({ names }: Archive): Detection | undefined {
   let isJava = false
-  for (const name of entries.keys()) {
+  for (const name of names) {
     if (name === 'androidmanifest.xml' || /^classes[^/]*\.dex$/.test(name)) return refuse('apk')
     isJava ||= name === 'meta-inf/manifest.mf'
   }
@@ -55,9 +55,8 @@ function detectProgram({ entries }: Archive): Detection | undefined {
 
 /** EPUB, OpenDocument and others put their type into an entry of that name. */
 async function detectByMimetype(archive: Archive): Promise<Detection | undefined> {
-  const entry = archive.entries.get('mimetype')
-  if (entry === undefined) return undefined
-  const bytes = await archive.read(entry, { packedBytes: 512, bytes: 256, whole: true })
+  if (!archive.names.has('mimetype')) return undefined
+  const bytes = await archive.read('mimetype', { packedBytes: 512, bytes: 256, whole: true })
   const type = bytes && Buffer.from(bytes).toString('latin1').trim()
   if (type === undefined || archive.repeated.has('mimetype')) return refuseBecause('a ZIP archive of an unclear type')
   if (type === 'application/epub+zip') return accept('epub')
@@ -68,10 +67,9 @@ async function detectByMimetype(archive: Archive): Promise<Detection | undefined
 }
 
 async function detectOffice(archive: Archive): Promise<Detection | undefined> {
-  const entry = archive.entries.get(CONTENT_TYPES)
-  if (entry === undefined) return undefined
-  for (const name of archive.entries.keys()) if (name.endsWith('vbaproject.bin')) return refuse('macro')
-  const bytes = await archive.read(entry, { packedBytes: 192 * 1024, bytes: 1024 * 1024, whole: true })
+  if (!archive.names.has(CONTENT_TYPES)) return undefined
+  for (const name of archive.names) if (name.endsWith('vbaproject.bin')) return refuse('macro')
+  const bytes = await archive.read(CONTENT_TYPES, { packedBytes: 192 * 1024, bytes: 1024 * 1024, whole: true })
   if (bytes === undefined || archive.repeated.has(CONTENT_TYPES)) return refuse('office')
   const types = contentTypes(decodeXml(bytes))
   if (types.some((type) => /macroenabled|vbaproject/.test(type))) return refuse('macro')
@@ -100,8 +98,8 @@ function decodeXml(bytes: Uint8Array): string {
   return buffer.toString('latin1')
 }
 
-function detectOther({ entries }: Archive): Detection | undefined {
-  for (const name of entries.keys()) {
+function detectOther({ names }: Archive): Detection | undefined {
+  for (const name of names) {
     const kind = BY_ENTRY.find(([pattern]) => pattern.test(name))
     if (kind !== undefined) return refuse(kind[1])
   }
