@@ -54,8 +54,8 @@ export function contentDisposition(filename: string, contentType: string): strin
   const type = (contentType.split(';')[0] ?? '').trim().toLowerCase()
   const kind = INLINE_TYPES.has(type) ? 'inline' : 'attachment'
   const name = safeName(filename)
-  // No `i` flag: with `u` it folds ſ to s and lets it pass.
   // Quotes and backslashes are escaped differently from browser to browser, and some decode %41 (RFC 6266 appendix D).
+  // Both cases are spelled out: with flags `i` and `u` together the class would let ſ through as an s.
   const fallback = name.replace(/[^\x20-\x7e]|["\\]|%(?=[0-9a-fA-F]{2})/gu, '_')
   const extended = fallback === name ? '' : `; filename*=UTF-8''${extendedValue(name)}`
   return `${kind}; filename="${fallback}"${extended}`
