@@ -1,0 +1,27 @@
+/** What an operation may use. Data, not a class: an operation that needs less asks for Pick<App, 'db' | 'clock'>. */
+import type { Carrier } from './carriers/carrier.ts'
+import type { Clock } from './clock.ts'
+import type { Db } from './db/schema.ts'
+import type { NewId } from './ids.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import type { Remote } from './remote/request.ts'
+import type { SigningKey } from './sigv4.ts'
+import type { Storage } from './storage/storage.ts'
+
+export type App = {
+  /** Filled in when the ports are open, since a port may be "any free one". No slash at the end. */
+  readonly urls: { api: string; cdn: string }
+  readonly db: Db
+  readonly storage: Storage
+  /** A folder for files that live as long as one request. */
+  readonly spoolFolder: string
+  readonly carrier: Carrier
+  readonly remote: Remote
+  /** Signs upload URLs. */
+  readonly signingKey: SigningKey
+  readonly clock: Clock
+  readonly newId: NewId
+  readonly log: Log
+  readonly metrics: Metrics
+}

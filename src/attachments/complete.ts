@@ -1,0 +1,64 @@
+/**
+ * The end of an upload: the stored bytes are looked at, and the row says what they are. Whoever finishes first wins; bytes
+ * that were inspected are the bytes that are served, for ever.
+ */
+import type { App } from '../app.ts'
+import { detect } from '../media/detect.ts'
+import { judgeUpload, type Verdict } from '../media/judge.ts'
+import type { TextScan } from '../media/text-scan.ts'
+import { storedBytes } from '../storage/storage.ts'
+import { type AttachmentRow, findAttachment, setComplete, setFailed } from './rows.ts'
+
+export type Uploaded = { storageKey: string; sha256: string; text: TextScan }
+
+/** `gone`: deleted meanwhile. `taken`: another upload was complete before, and `row` is how it stands now. */
+export type Completion = { outcome: 'complete' | 'refused' | 'gone' } | { outcome: 'taken'; row: AttachmentRow }
+
+/**
+ * Inspects and completes. The stored object is kept exactly when the outcome is `complete`, and deleted otherwise, but for
+ * one case: when the last write rejects, nobody knows whether it happened, and the bytes stay (`sweep` finds them).
+ */
+export async function completeAttachment(
+  app: App,
+  row: AttachmentRow,
+  uploaded: Uploaded,
+  signal: AbortSignal,
+): Promise<Completion> {
+  const verdict = await inspect(app, row, uploaded, signal)
+  if (!verdict.accepted) {
+    await setFailed(app.db, row.id, { refusal: verdict.failure, refusal_message: verdict.message })
+    await app.storage.delete(uploaded.storageKey)
+    app.metrics.attachments.inc({ outcome: 'failed' })
+    app.log.info({ attachment_id: row.id, reason: verdict.message }, 'upload refused by its content')
+    return { outcome: 'refused' }
+  }
+  const isFirst = await setComplete(app.db, row.id, {
+    content_type: verdict.type.contentType,
+    storage_key: uploaded.storageKey,
+    sha256: uploaded.sha256,
+    completed_at: app.clock.now(),
+  })
+  if (isFirst) {
+    app.metrics.attachments.inc({ outcome: 'complete' })
+    return { outcome: 'complete' }
+  }
+  await app.storage.delete(uploaded.storageKey)
+  const now = await findAttachment(app.db, row.id)
+  return now ? { outcome: 'taken', row: now } : { outcome: 'gone' }
+}
+
+async function inspect(
+  app: App,
+  row: AttachmentRow,
+  { storageKey, text }: Uploaded,
+  signal: AbortSignal,
+): Promise<Verdict> {
+  const hint = { filename: row.filename, declared: row.declared_type }
+  try {
+    const detection = await detect(storedBytes(app.storage, storageKey, row.size_bytes), { ...hint, text, signal })
+    return judgeUpload(detection, hint)
+  } catch (error) {
+    await app.storage.delete(storageKey)
+    throw error
+  }
+}

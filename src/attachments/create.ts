@@ -1,0 +1,75 @@
+/** Step one of a pre-upload: checks what is declared, keeps a pending row, and hands out a signed URL for the bytes. */
+import type { App } from '../app.ts'
+import { Failure } from '../failure.ts'
+import { iso } from '../http/schemas.ts'
+import { findDeclaredType, isRefusedExtension, supportedNames } from '../media/types.ts'
+import { presign } from '../sigv4.ts'
+import { cleanFilename } from './filename.ts'
+import { insertAttachment } from './rows.ts'
+import { downloadUrl } from './wire.ts'
+
+export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
+const UPLOAD_SECONDS = 15 * 60
+const LONGEST_TYPE = 255
+
+export type CreateAttachment = { partnerId: string; filename: string; content_type: string; size_bytes: number }
+
+/** Failures: bad_parameter, bad_file_type, file_too_large. The order of the checks is the contract's (1.1). */
+export async function createAttachment(app: App, input: CreateAttachment) {
+  const filename = cleanFilename(input.filename)
+  const type = checkType(filename, input.content_type)
+  checkSize(input.size_bytes)
+
+  const now = app.clock.now()
+  const id = app.newId()
+  const expiresAt = Math.floor(now / 1000) * 1000 + UPLOAD_SECONDS * 1000
+  const row = { id, partner_id: input.partnerId, filename }
+  await insertAttachment(app.db, {
+    ...row,
+    declared_type: input.content_type,
+    content_type: type.contentType,
+    size_bytes: input.size_bytes,
+    status: 'pending',
+    source: 'upload',
+    created_at: now,
+    upload_expires_at: expiresAt,
+  })
+  app.metrics.attachments.inc({ outcome: 'created' })
+  const headers = { 'Content-Type': input.content_type, 'Content-Length': String(input.size_bytes) }
+  return {
+    attachment_id: id,
+    upload_url: presign(app.signingKey, {
+      method: 'PUT',
+      url: `${app.urls.cdn}/uploads/${id}`,
+      headers,
+      now,
+      expiresSeconds: UPLOAD_SECONDS,
+    }),
+    download_url: downloadUrl(row, app.urls.cdn),
+    http_method: 'PUT' as const,
+    expires_at: iso(expiresAt),
+    required_headers: headers,
+  }
+}
+
+function checkType(filename: string, declared: string) {
+  if (declared.length > LONGEST_TYPE) {
+    throw new Failure('bad_parameter', `content_type must have at most ${LONGEST_TYPE} characters`)
+  }
+  const type = /^[\x20-\x7e]+$/.test(declared) ? findDeclaredType(declared) : undefined
+  if (!type) {
+    const shown = declared.replace(/[^\x20-\x7e]/g, '?').slice(0, 100)
+    throw new Failure('bad_file_type', `content_type "${shown}" is not supported. Send ${supportedNames()}.`)
+  }
+  if (isRefusedExtension(filename)) {
+    throw new Failure('bad_file_type', `filename: files of this extension are not supported. Send ${supportedNames()}.`)
+  }
+  return type
+}
+
+function checkSize(sizeBytes: number): void {
+  if (sizeBytes < 1) throw new Failure('bad_parameter', 'size_bytes must be at least 1')
+  if (sizeBytes > UPLOAD_LIMIT_BYTES) {
+    throw new Failure('file_too_large', `size_bytes must be at most ${UPLOAD_LIMIT_BYTES} (100 MB)`)
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Media by direct URL: downloaded through the guarded path, looked at, stored. The row is the caller's to insert, in the
+ * transaction of the message, so that a message which is not accepted leaves no attachment.
+ */
+import type { App } from '../app.ts'
+import { Failure } from '../failure.ts'
+import { detect } from '../media/detect.ts'
+import { judgeUrl } from '../media/judge.ts'
+import type { MediaType } from '../media/types.ts'
+import { newStorageKey } from '../storage/key.ts'
+import { type Spooled, spool } from '../storage/spool.ts'
+import { filenameFromUrl } from './filename.ts'
+import type { CompleteAttachment } from './get.ts'
+
+export const URL_LIMIT_BYTES = 10 * 1024 * 1024
+const FILE_TIME_MS = 10_000
+
+/** `field` names the URL in messages, e.g. `message.parts[0].url`. */
+export type FetchAttachment = { partnerId: string; url: string; field: string; signal: AbortSignal }
+
+/**
+ * Stores the file and returns its row. Nothing is stored when it rejects: bad_parameter, download_failed, file_too_large,
+ * bad_file_type, content_mismatch, a Failure of the storage, or the abort's reason.
+ */
+export async function fetchAttachment(app: App, o: FetchAttachment): Promise<CompleteAttachment> {
+  const { body, contentType } = await app.remote.download(o.url, {
+    field: o.field,
+    maxBytes: URL_LIMIT_BYTES,
+    timeoutMs: FILE_TIME_MS,
+    signal: o.signal,
+  })
+  try {
+    await using file = await spoolBody(app, body, o)
+    app.metrics.received.inc({ source: 'url' }, file.bytes.size)
+    const type = await inspect(file, o, contentType)
+    const storageKey = newStorageKey(app.newId)
+    const stream = file.stream()
+    try {
+      await app.storage.put(storageKey, stream, file.bytes.size, { signal: o.signal })
+    } finally {
+      stream.destroy()
+    }
+    return newRow(app, o, { type, storageKey, file })
+  } finally {
+    body.destroy()
+  }
+}
+
+async function spoolBody(app: App, body: import('node:stream').Readable, o: FetchAttachment): Promise<Spooled> {
+  let broken: unknown
+  body.once('error', (error) => {
+    broken = error
+  })
+  try {
+    return await spool(app.spoolFolder, body, URL_LIMIT_BYTES, o.signal)
+  } catch (error) {
+    throw broken instanceof Failure ? broken : error
+  }
+}
+
+async function inspect(file: Spooled, o: FetchAttachment, originType: string | undefined): Promise<MediaType> {
+  const filename = filenameFromUrl(o.url, '')
+  const detection = await detect(file.bytes, { filename, text: file.text, signal: o.signal })
+  const verdict = judgeUrl(detection, { filename, ...(originType === undefined ? {} : { originType }) })
+  if (!verdict.accepted) throw new Failure(verdict.failure, `${o.field}: ${verdict.message}`)
+  return verdict.type
+}
+
+function newRow(
+  app: App,
+  o: FetchAttachment,
+  { type, storageKey, file }: { type: MediaType; storageKey: string; file: Spooled },
+): CompleteAttachment {
+  const now = app.clock.now()
+  return {
+    id: app.newId(),
+    partner_id: o.partnerId,
+    filename: filenameFromUrl(o.url, type.extension),
+    declared_type: type.contentType,
+    content_type: type.contentType,
+    size_bytes: file.bytes.size,
+    status: 'complete',
+    source: 'url',
+    storage_key: storageKey,
+    sha256: file.sha256,
+    refusal: null,
+    refusal_message: null,
+    created_at: now,
+    upload_expires_at: now,
+    completed_at: now,
+  }
+}

@@ -1,0 +1,38 @@
+/** Finds attachments, for their owner and for the CDN. Foreign and unknown ids look the same. */
+import type { App } from '../app.ts'
+import { Failure } from '../failure.ts'
+import { type AttachmentRow, findAttachment, findOwnAttachment } from './rows.ts'
+
+export type CompleteAttachment = AttachmentRow & { storage_key: string; sha256: string }
+
+/** Failure attachment_not_found. */
+export async function getAttachment(app: Pick<App, 'db'>, partnerId: string, id: string): Promise<AttachmentRow> {
+  const row = await findOwnAttachment(app.db, partnerId, id.toLowerCase())
+  if (!row) throw new Failure('attachment_not_found')
+  return row
+}
+
+/**
+ * An attachment that may be sent. Failures: attachment_not_found, attachment_not_ready when the bytes are missing, and the
+ * reason of the refusal when the content was refused.
+ */
+export async function getSendable(app: Pick<App, 'db'>, partnerId: string, id: string): Promise<CompleteAttachment> {
+  const row = await getAttachment(app, partnerId, id)
+  if (row.status === 'failed') throw new Failure(row.refusal ?? 'bad_file_type', row.refusal_message ?? undefined)
+  if (!isComplete(row)) throw new Failure('attachment_not_ready', `Attachment ${row.id} has not been uploaded yet`)
+  return row
+}
+
+/** What the CDN may show under this address: every segment has to be right. */
+export async function findServable(
+  app: Pick<App, 'db'>,
+  address: { partner_id: string; id: string; filename: string },
+): Promise<CompleteAttachment | undefined> {
+  const row = await findAttachment(app.db, address.id)
+  if (row?.partner_id !== address.partner_id || row.filename !== address.filename) return undefined
+  return isComplete(row) ? row : undefined
+}
+
+export function isComplete(row: AttachmentRow): row is CompleteAttachment {
+  return row.status === 'complete' && row.storage_key !== null && row.sha256 !== null
+}

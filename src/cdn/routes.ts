@@ -1,0 +1,86 @@
+/**
+ * The CDN: GET and HEAD of complete attachments under their permanent address, with ranges and validators. No row, no
+ * bytes: what is deleted is gone at once. Served files are inert: their type is what was found by looking, they open in a
+ * sandbox, and only harmless types open in the page at all.
+ */
+import { pipeline } from 'node:stream/promises'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { App } from '../app.ts'
+import { type CompleteAttachment, findServable } from '../attachments/get.ts'
+import { CDN_PATH } from '../attachments/wire.ts'
+import { Failure } from '../failure.ts'
+import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
+import { answer } from '../http/range.ts'
+
+/** Bounded, since a deleted file must leave other people's caches too. */
+const CACHE_CONTROL = 'public, max-age=300'
+
+const CORS = {
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Expose-Headers':
+    'Content-Length, Content-Range, Accept-Ranges, ETag, Content-Disposition, X-Trace-ID',
+}
+
+const PREFLIGHT = {
+  ...CORS,
+  'Access-Control-Allow-Methods': 'GET, HEAD',
+  'Access-Control-Allow-Headers': '*',
+  'Access-Control-Max-Age': '86400',
+}
+
+type Address = { Params: { partner_id: string; id: string; filename: string } }
+
+export function cdnRoutes(app: App): FastifyPluginAsync {
+  return async (edge) => {
+    const url = `${CDN_PATH}/:partner_id/:id/:filename`
+    edge.route<Address>({ method: ['GET', 'HEAD'], url, handler: (request, reply) => serve(app, request, reply) })
+    edge.options(url, async (_, reply) => reply.code(204).headers(PREFLIGHT).send())
+    edge.route({
+      method: ['POST', 'PUT', 'PATCH', 'DELETE'],
+      url,
+      handler: async (_, reply) => {
+        reply.header('Allow', 'GET, HEAD, OPTIONS')
+        throw new Failure('method_not_allowed', 'Files can only be read')
+      },
+    })
+  }
+}
+
+async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyReply): Promise<unknown> {
+  reply.headers(CORS)
+  const file = await findServable(app, request.params)
+  if (!file) {
+    reply.header('Cache-Control', 'no-store')
+    throw new Failure('attachment_not_found')
+  }
+  const { status, start, end, headers } = answer(request, {
+    size: file.size_bytes,
+    etag: `"${file.sha256}"`,
+    modified: file.completed_at ?? file.created_at,
+  })
+  const all = { ...headers, ...fileHeaders(file), 'Cache-Control': CACHE_CONTROL }
+  const length = end - start + 1
+  if (request.method === 'HEAD' || length <= 0) return reply.code(status).headers(all).send()
+
+  const body = await app.storage.get(file.storage_key, { start, end })
+  if (!body)
+    throw new Failure('database_failed', undefined, { cause: new Error(`${file.storage_key} is not in storage`) })
+  app.metrics.served.inc(length)
+  reply.hijack()
+  reply.raw.writeHead(status, { ...(reply.getHeaders() as Record<string, string>), ...all })
+  try {
+    await pipeline(body, reply.raw)
+  } catch (error) {
+    // The client went away, or the storage broke: either way the answer is cut off, which its length gives away.
+    request.log.debug({ err: error }, 'download broke off')
+  }
+  return reply
+}
+
+function fileHeaders(file: CompleteAttachment): Record<string, string> {
+  return {
+    'Content-Type': file.content_type,
+    'Content-Disposition': contentDisposition(file.filename, file.content_type),
+    ...FILE_SECURITY_HEADERS,
+  }
+}

@@ -1,0 +1,81 @@
+/** Chats and who takes part in them. */
+import type { Db, NewRow, Row } from '../db/schema.ts'
+import type { Page, PageKey } from '../http/page.ts'
+
+export type ChatRow = Row<'chats'>
+export type HandleRow = Row<'chat_handles'>
+/** A chat with its handles, ours first. */
+export type Chat = ChatRow & { handles: HandleRow[] }
+
+export async function insertChat(db: Db, chat: NewRow<'chats'>, handles: NewRow<'chat_handles'>[]): Promise<void> {
+  await db.insertInto('chats').values(chat).execute()
+  await db.insertInto('chat_handles').values(handles).execute()
+}
+
+export async function findChat(db: Db, partnerId: string, id: string): Promise<Chat | undefined> {
+  const row = await db
+    .selectFrom('chats')
+    .selectAll()
+    .where('id', '=', id)
+    .where('partner_id', '=', partnerId)
+    .executeTakeFirst()
+  return row && (await withHandles(db, [row]))[0]
+}
+
+/** The chat of this line with exactly these recipients, unless it was changed so that it must not be reused. */
+export async function findChatByRecipients(
+  db: Db,
+  o: { partnerId: string; phoneNumber: string; recipientsKey: string },
+): Promise<Chat | undefined> {
+  const row = await db
+    .selectFrom('chats')
+    .selectAll()
+    .where('partner_id', '=', o.partnerId)
+    .where('phone_number', '=', o.phoneNumber)
+    .where('recipients_key', '=', o.recipientsKey)
+    .executeTakeFirst()
+  return row && (await withHandles(db, [row]))[0]
+}
+
+export type ChatFilter = { partnerId: string; from: string | undefined; to: readonly string[] }
+
+/** Newest activity first; one more than the page has. `to`: each of these handles takes part. */
+export async function listChats(db: Db, filter: ChatFilter, page: Page): Promise<Chat[]> {
+  let query = db.selectFrom('chats').selectAll().where('partner_id', '=', filter.partnerId)
+  if (filter.from !== undefined) query = query.where('phone_number', '=', filter.from)
+  for (const handle of filter.to) {
+    query = query.where('id', 'in', (eb) =>
+      eb.selectFrom('chat_handles').select('chat_id').where('handle', '=', handle).where('is_me', '=', 0),
+    )
+  }
+  const { after } = page
+  if (after) query = query.where((eb) => eb(eb.refTuple('updated_at', 'id'), '<', eb.tuple(after.at, after.id)))
+  const rows = await query
+    .orderBy('updated_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(page.limit + 1)
+    .execute()
+  return await withHandles(db, rows)
+}
+
+export const chatPageKey = (chat: ChatRow): PageKey => ({ at: chat.updated_at, id: chat.id })
+
+/** Says that something happened in the chat. */
+export async function touchChat(db: Db, id: string, at: number): Promise<void> {
+  await db.updateTable('chats').set({ updated_at: at }).where('id', '=', id).where('updated_at', '<', at).execute()
+}
+
+/** Two queries for any number of chats. */
+export async function withHandles(db: Db, chats: ChatRow[]): Promise<Chat[]> {
+  if (chats.length === 0) return []
+  const ids = chats.map((chat) => chat.id)
+  const handles = await db
+    .selectFrom('chat_handles')
+    .selectAll()
+    .where('chat_id', 'in', ids)
+    .orderBy('chat_id')
+    .orderBy('position')
+    .execute()
+  const byChat = Map.groupBy(handles, (handle) => handle.chat_id)
+  return chats.map((chat) => ({ ...chat, handles: byChat.get(chat.id) ?? [] }))
+}

@@ -1,0 +1,227 @@
+/**
+ * The one reader of the environment. Every variable is one entry of the table below: the docs, `config --print` and the
+ * checks all come from it. With nothing set Satchel runs on loopback with everything in one folder.
+ */
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { type EgressAllow, parseEgressAllow } from './remote/address.ts'
+
+type Entry<T> = {
+  /** What it is, in one sentence; shown by `config --print` and in docs/operate.md. */
+  readonly about: string
+  readonly default: string
+  readonly parse: (text: string) => T
+  /** Masked when printed, and also read from the file that NAME_FILE names. */
+  readonly secret?: true
+}
+
+const entry = <T>(e: Entry<T>): Entry<T> => e
+
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+const TABLE = {
+  SATCHEL_HOST: entry({ about: 'Address that both ports listen on.', default: '127.0.0.1', parse: parseHost }),
+  SATCHEL_PORT: entry({ about: 'Port of the JSON API; 0 takes any free one.', default: '4010', parse: parsePort }),
+  SATCHEL_CDN_PORT: entry({
+    about: 'Port of uploads and the CDN, a different origin from the API on purpose; 0 takes any free one.',
+    default: '4011',
+    parse: parsePort,
+  }),
+  SATCHEL_PUBLIC_URL: entry({
+    about: 'What callers reach the API port as. Default: http://HOST:PORT.',
+    default: '',
+    parse: parseBaseUrl,
+  }),
+  SATCHEL_CDN_URL: entry({
+    about: 'What upload_url and download_url begin with. Default: http://HOST:CDN_PORT.',
+    default: '',
+    parse: parseBaseUrl,
+  }),
+  SATCHEL_DATA_DIR: entry({
+    about: 'Folder for the database, the files and the generated secrets.',
+    default: './data',
+    parse: parsePath,
+  }),
+  SATCHEL_DATABASE_URL: entry({
+    about: 'sqlite:PATH. Default: satchel.sqlite in the data folder.',
+    default: '',
+    parse: (text) => parseScheme(text, 'sqlite:'),
+    secret: true,
+  }),
+  SATCHEL_STORAGE_URL: entry({
+    about: 'file:PATH. Default: the folder files in the data folder.',
+    default: '',
+    parse: (text) => parseScheme(text, 'file:'),
+  }),
+  SATCHEL_API_KEY: entry({
+    about: 'API key of the partner that exists at start. Default: one is made once and kept in the data folder.',
+    default: '',
+    parse: parseApiKey,
+    secret: true,
+  }),
+  SATCHEL_PHONE_NUMBERS: entry({
+    about: 'Comma-separated E.164 numbers of that partner. Default: two +1202555xxxx numbers.',
+    default: '',
+    parse: parsePhoneNumbers,
+  }),
+  SATCHEL_EGRESS_ALLOW: entry({
+    about:
+      'Comma-separated host:port, host:* or CIDR that outgoing calls may reach although they are not public, and for which webhook targets may be plain http.',
+    default: '',
+    parse: parseEgressAllow as (text: string) => EgressAllow,
+  }),
+  SATCHEL_LOG_LEVEL: entry({
+    about: `One of ${LOG_LEVELS.join(', ')}. Requests that succeed are logged at debug.`,
+    default: 'info',
+    parse: parseLogLevel,
+  }),
+}
+
+type Table = typeof TABLE
+type Values = { readonly [N in keyof Table]: ReturnType<Table[N]['parse']> }
+
+export type Config = {
+  readonly host: string
+  readonly port: number
+  readonly cdnPort: number
+  /** undefined: made from host and port once the port is known. */
+  readonly publicUrl: string | undefined
+  readonly cdnUrl: string | undefined
+  readonly dataDir: string
+  readonly databasePath: string
+  readonly storagePath: string
+  readonly apiKey: string | undefined
+  readonly phoneNumbers: readonly string[]
+  readonly egressAllow: EgressAllow
+  readonly logLevel: (typeof LOG_LEVELS)[number]
+}
+
+/** Everything that is wrong with the configuration, one sentence each; every sentence names its variable. */
+export class ConfigError extends Error {
+  readonly faults: readonly string[]
+  constructor(faults: readonly string[]) {
+    super(faults.join('\n'))
+    this.name = 'ConfigError'
+    this.faults = faults
+  }
+}
+
+/** Reads, checks and freezes the configuration. Throws ConfigError with all faults together. */
+export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const faults = unknownNames(env).map((name) => `${name} is not a variable of Satchel; see "satchel config --print".`)
+  const values: Record<string, unknown> = {}
+  for (const [name, { parse, default: fallback }] of Object.entries(TABLE) as [string, Entry<unknown>][]) {
+    try {
+      values[name] = parse(readText(env, name) ?? fallback)
+    } catch (error) {
+      faults.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  if (faults.length > 0) throw new ConfigError(faults)
+  const v = values as Values
+  if (v.SATCHEL_PORT === v.SATCHEL_CDN_PORT && v.SATCHEL_PORT !== 0) {
+    throw new ConfigError(['SATCHEL_CDN_PORT: must differ from SATCHEL_PORT; the CDN is another origin on purpose.'])
+  }
+  const dataDir = v.SATCHEL_DATA_DIR
+  return Object.freeze({
+    host: v.SATCHEL_HOST,
+    port: v.SATCHEL_PORT,
+    cdnPort: v.SATCHEL_CDN_PORT,
+    publicUrl: v.SATCHEL_PUBLIC_URL,
+    cdnUrl: v.SATCHEL_CDN_URL,
+    dataDir,
+    databasePath: v.SATCHEL_DATABASE_URL ?? resolve(dataDir, 'satchel.sqlite'),
+    storagePath: v.SATCHEL_STORAGE_URL ?? resolve(dataDir, 'files'),
+    apiKey: v.SATCHEL_API_KEY,
+    phoneNumbers: v.SATCHEL_PHONE_NUMBERS,
+    egressAllow: v.SATCHEL_EGRESS_ALLOW,
+    logLevel: v.SATCHEL_LOG_LEVEL,
+  })
+}
+
+/** One row a variable for `config --print`: its value in this environment (secrets masked), its default, what it is. */
+export function printableConfig(env: NodeJS.ProcessEnv = process.env) {
+  return (Object.entries(TABLE) as [string, Entry<unknown>][]).map(([name, { about, default: fallback, secret }]) => {
+    const text = readText(env, name)
+    return { name, value: text && secret ? '(set)' : (text ?? fallback), isSet: text !== undefined, about }
+  })
+}
+
+function unknownNames(env: NodeJS.ProcessEnv): string[] {
+  const known = new Set<string>()
+  for (const [name, { secret }] of Object.entries(TABLE) as [string, Entry<unknown>][]) {
+    known.add(name)
+    if (secret) known.add(`${name}_FILE`)
+  }
+  return Object.keys(env).filter((name) => name.startsWith('SATCHEL_') && !known.has(name))
+}
+
+/** An empty variable counts as not set: that is how compose files and shells pass "nothing". */
+function readText(env: NodeJS.ProcessEnv, name: string): string | undefined {
+  const file = env[`${name}_FILE`]
+  if (env[name] && file) throw new Error(`set either ${name} or ${name}_FILE, not both`)
+  if (env[name]) return env[name]
+  if (!file || !(TABLE as Record<string, Entry<unknown>>)[name]?.secret) return undefined
+  try {
+    return readFileSync(file, 'utf8').trim()
+  } catch {
+    throw new Error(`the file that ${name}_FILE names cannot be read`)
+  }
+}
+
+function parseHost(text: string): string {
+  if (!/^[A-Za-z0-9.:_-]+$/.test(text)) throw new Error(`"${text}" is not a host name or an IP address.`)
+  return text
+}
+
+function parsePort(text: string): number {
+  const port = Number(text)
+  if (!/^\d{1,5}$/.test(text) || port > 65535) throw new Error(`"${text}" is not a port number from 0 to 65535.`)
+  return port
+}
+
+function parseBaseUrl(text: string): string | undefined {
+  if (text === '') return undefined
+  const url = URL.parse(text)
+  if (!url || !['http:', 'https:'].includes(url.protocol) || url.search || url.hash || url.username) {
+    throw new Error(`"${text}" is not an http or https URL without query, fragment or user.`)
+  }
+  return url.href.replace(/\/+$/, '')
+}
+
+function parsePath(text: string): string {
+  if (text.includes('\0')) throw new Error('a path cannot hold a NUL character.')
+  return resolve(text)
+}
+
+function parseScheme(text: string, scheme: string): string | undefined {
+  if (text === '') return undefined
+  if (!text.startsWith(scheme) || text.length === scheme.length) throw new Error(`must be ${scheme}PATH.`)
+  return parsePath(text.slice(scheme.length))
+}
+
+function parseApiKey(text: string): string | undefined {
+  if (text === '') return undefined
+  if (!/^[\x21-\x7e]{8,512}$/.test(text)) throw new Error('must be 8 to 512 printable ASCII characters without blanks.')
+  return text
+}
+
+function parsePhoneNumbers(text: string): readonly string[] {
+  const numbers = text
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+  for (const number of numbers) {
+    if (!E164.test(number)) throw new Error(`"${number}" is not in E.164 format, as +12025550100 is.`)
+  }
+  return [...new Set(numbers)]
+}
+
+function parseLogLevel(text: string): (typeof LOG_LEVELS)[number] {
+  const level = LOG_LEVELS.find((known) => known === text)
+  if (!level) throw new Error(`"${text}" is not one of ${LOG_LEVELS.join(', ')}.`)
+  return level
+}
+
+/** Contract code 1002. */
+export const E164 = /^\+[1-9][0-9]{1,14}$/

@@ -1,0 +1,20 @@
+/**
+ * Brings a database to the newest schema. All of a run is one transaction, so a migration that fails half way leaves
+ * nothing, and two processes that start together wait for each other.
+ */
+import type { Kysely } from 'kysely'
+import { type Migration, Migrator } from 'kysely/migration'
+import * as m0001 from './migrations/0001-attachments-and-messages.ts'
+
+/** A literal record: a folder scan would find .ts in development and .js in a build. */
+const MIGRATIONS: Record<string, Migration> = {
+  '0001-attachments-and-messages': m0001,
+}
+
+/** Names of the migrations that ran now; empty when the schema was new enough. */
+export async function migrate<T>(db: Kysely<T>): Promise<string[]> {
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => MIGRATIONS } })
+  const { error, results } = await migrator.migrateToLatest()
+  if (error) throw error
+  return (results ?? []).map((result) => result.migrationName)
+}

@@ -1,0 +1,167 @@
+/**
+ * One type per table. Kysely is the interface to the database and is not wrapped again: every function of a rows.ts takes
+ * a Db first, and a transaction is one too. Columns mean the same in SQLite and PostgreSQL: text, integers, times in
+ * milliseconds since 1970, JSON as text, truth as 0 or 1.
+ */
+import type { Insertable, Kysely, Selectable } from 'kysely'
+
+export type Bit = 0 | 1
+export type Service = 'iMessage' | 'SMS' | 'RCS'
+export type DeliveryStatus = 'pending' | 'queued' | 'sent' | 'delivered' | 'received' | 'read' | 'failed'
+
+export type PartnersTable = { id: string; name: string; created_at: number }
+
+/** Keys are kept as SHA-256 in hex: they are random and long, so a slow hash would only slow each request. */
+export type ApiKeysTable = { key_hash: string; partner_id: string; created_at: number }
+
+export type PhoneNumbersTable = { id: string; partner_id: string; phone_number: string; created_at: number }
+
+export type AttachmentsTable = {
+  id: string
+  partner_id: string
+  filename: string
+  /** As the caller declared it, letter for letter: it is part of what the upload URL signs. */
+  declared_type: string
+  /** The canonical type we report. */
+  content_type: string
+  size_bytes: number
+  status: 'pending' | 'complete' | 'failed'
+  source: 'upload' | 'url' | 'inbound'
+  /** Where the bytes are; set exactly when status is complete. */
+  storage_key: string | null
+  /** SHA-256 of the bytes in hex; set exactly when status is complete. */
+  sha256: string | null
+  /** Why the content was refused; set exactly when status is failed. */
+  refusal: 'bad_file_type' | 'content_mismatch' | null
+  refusal_message: string | null
+  created_at: number
+  upload_expires_at: number
+  completed_at: number | null
+}
+
+/** Audit of deletions: who removed what, when. */
+export type AttachmentDeletionsTable = { attachment_id: string; partner_id: string; deleted_at: number }
+
+export type ChatsTable = {
+  id: string
+  partner_id: string
+  phone_number: string
+  is_group: Bit
+  display_name: string | null
+  service: Service
+  /** The sorted set of recipients; null once the chat must not be reused for them. */
+  recipients_key: string | null
+  health_status: 'HEALTHY' | 'AT_RISK' | 'CRITICAL' | 'OPTED_OUT'
+  health_updated_at: number
+  /** When our line left the group. */
+  left_at: number | null
+  created_at: number
+  updated_at: number
+}
+
+export type ChatHandlesTable = {
+  id: string
+  chat_id: string
+  position: number
+  handle: string
+  service: Service
+  status: 'active' | 'left' | 'removed'
+  is_me: Bit
+  joined_at: number
+  left_at: number | null
+}
+
+export type MessagesTable = {
+  id: string
+  chat_id: string
+  partner_id: string
+  direction: 'inbound' | 'outbound'
+  sender_handle_id: string
+  delivery_status: DeliveryStatus
+  service: Service
+  preferred_service: Service | null
+  effect: string | null
+  reply_to_message_id: string | null
+  reply_to_part_index: number | null
+  idempotency_key: string | null
+  trace_id: string
+  /** What the carrier calls this message, once it has taken it. */
+  carrier_ref: string | null
+  created_at: number
+  updated_at: number
+  sent_at: number | null
+  delivered_at: number | null
+  read_at: number | null
+}
+
+export type MessagePartsTable = {
+  message_id: string
+  position: number
+  type: 'text' | 'media' | 'link'
+  value: string | null
+  text_decorations: string | null
+  /** Kept when the attachment is deleted: the part then has no attachment to join. */
+  attachment_id: string | null
+}
+
+/** The first answer to a key, kept for ever; when its message is gone, the key answers 404. */
+export type IdempotencyKeysTable = {
+  partner_id: string
+  key: string
+  message_id: string
+  status: number
+  response: string
+  created_at: number
+}
+
+export type JobsTable = {
+  id: string
+  kind: string
+  payload: string
+  run_at: number
+  attempt: number
+  /** Someone works on it until then; 0 when nobody does. */
+  leased_until: number
+  last_error: string | null
+  /** When it was given up; such a job is kept for a person to look at. */
+  failed_at: number | null
+  created_at: number
+}
+
+export type Schema = {
+  partners: PartnersTable
+  api_keys: ApiKeysTable
+  phone_numbers: PhoneNumbersTable
+  attachments: AttachmentsTable
+  attachment_deletions: AttachmentDeletionsTable
+  chats: ChatsTable
+  chat_handles: ChatHandlesTable
+  messages: MessagesTable
+  message_parts: MessagePartsTable
+  idempotency_keys: IdempotencyKeysTable
+  jobs: JobsTable
+}
+
+export type Db = Kysely<Schema>
+export type Row<T extends keyof Schema> = Selectable<Schema[T]>
+export type NewRow<T extends keyof Schema> = Insertable<Schema[T]>
+
+/** A database that is open and migrated. `skipLocked`: several workers may claim jobs at once. */
+export type Opened = {
+  readonly db: Db
+  readonly skipLocked: boolean
+  /** Names of the migrations that opening ran. */
+  readonly migrated: readonly string[]
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** SQLite's extended result codes for unique and primary key (https://sqlite.org/rescode.html), PostgreSQL's SQLSTATE. */
+const UNIQUE_VIOLATIONS: readonly unknown[] = [2067, 1555, '23505']
+
+/** True when a write broke a unique or primary key constraint, on any of our databases. */
+export function isUniqueViolation(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  return ['errcode', 'code'].some((name) =>
+    UNIQUE_VIOLATIONS.includes((error as unknown as Record<string, unknown>)[name]),
+  )
+}

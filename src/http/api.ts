@@ -1,0 +1,124 @@
+/**
+ * The JSON API: authentication, bodies, errors, 404 and 405, both base paths, the OpenAPI document and its page, health and
+ * metrics. Knows no resource; the rooms bring their routes.
+ */
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import { sql } from 'kysely'
+import type { TSchema } from 'typebox'
+import type { App } from '../app.ts'
+import { Failure } from '../failure.ts'
+import { authenticate } from './auth.ts'
+import { parseJsonBody } from './json-body.ts'
+import { respondJson } from './respond.ts'
+import { ErrorBody } from './schemas.ts'
+import { createServer } from './server.ts'
+
+/** The vendor's public path, and the bare one that the SDKs' own test suites use. */
+const BASE_PATHS = ['/api/partner/v3', '/v3'] as const
+
+export type Rooms = { routes: readonly FastifyPluginAsync[]; schemas: readonly TSchema[]; version: string }
+
+export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance> {
+  const api = createServer(app, 'api')
+  const methodsOf = rememberRoutes(api)
+  api.setErrorHandler(respondJson)
+  api.setSerializerCompiler(() => JSON.stringify)
+  api.removeAllContentTypeParsers()
+  api.addContentTypeParser('*', { parseAs: 'buffer' }, async (_: unknown, body: Buffer) => parseJsonBody(body))
+  api.decorateRequest('partnerId', '')
+  for (const schema of [ErrorBody, ...rooms.schemas]) api.addSchema(schema)
+
+  await api.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Satchel', version: rooms.version, description: ABOUT },
+      servers: [{ url: '/' }],
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+      security: [{ bearer: [] }],
+    },
+    refResolver: { buildLocalReference: (json, _, __, index) => String(json.$id ?? `def-${index}`) },
+  })
+  await api.register(swaggerUi, { routePrefix: '/docs', theme: { title: 'Satchel API' } })
+
+  for (const prefix of BASE_PATHS) {
+    await api.register(
+      async (v3) => {
+        v3.addHook('onRequest', async (request) => {
+          request.partnerId = await authenticate(app.db, request)
+        })
+        if (prefix !== BASE_PATHS[0])
+          v3.addHook('onRoute', (route) => {
+            route.schema = { ...route.schema, hide: true }
+          })
+        for (const routes of rooms.routes) await v3.register(routes)
+      },
+      { prefix },
+    )
+  }
+
+  api.get('/openapi.json', { schema: { hide: true } }, async () => api.swagger())
+  api.get('/healthz', { schema: { hide: true } }, async () => ({ status: 'ok' }))
+  api.get('/readyz', { schema: { hide: true } }, async (_, reply) => {
+    const checks = await readiness(app)
+    const ready = Object.values(checks).every((state) => state === 'ok')
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...checks })
+  })
+  api.get('/metrics', { schema: { hide: true } }, async (_, reply) => {
+    return reply
+      .serializer(String)
+      .type(app.metrics.registry.contentType)
+      .send(await app.metrics.registry.metrics())
+  })
+
+  api.setNotFoundHandler(async (request, reply) => {
+    const path = request.url.split('?', 1)[0] ?? ''
+    if (BASE_PATHS.some((base) => path.startsWith(`${base}/`))) await authenticate(app.db, request)
+    const allowed = methodsOf(path)
+    if (allowed.length === 0) throw new Failure('not_found')
+    reply.header('Allow', allowed.join(', '))
+    throw new Failure('method_not_allowed', `${request.method} is not possible here; ${allowed.join(', ')} is`)
+  })
+  return api
+}
+
+const ABOUT =
+  'Attachments for messaging, wire-compatible with the Linq Partner API v3. Point the official SDK at this server by ' +
+  'setting its base URL to this origin followed by /api/partner.'
+
+const READY_WITHIN_MS = 2_000
+
+/** Asks the database and the storage something small, each within two seconds. */
+async function readiness(app: App): Promise<{ database: string; storage: string }> {
+  const probe = async (work: Promise<unknown>): Promise<string> => {
+    const limit = new AbortController()
+    const late = app.clock.sleep(READY_WITHIN_MS, limit.signal).then(() => Promise.reject(new Error('too slow')))
+    try {
+      await Promise.race([work, late])
+      return 'ok'
+    } catch (error) {
+      app.log.warn({ err: error }, 'not ready')
+      return 'unavailable'
+    } finally {
+      limit.abort()
+      late.catch(() => {})
+    }
+  }
+  const [database, storage] = await Promise.all([
+    probe(sql`select id from partners limit 1`.execute(app.db)),
+    probe(app.storage.stat('media/ready')),
+  ])
+  return { database, storage }
+}
+
+/** The methods that some route has for a path: a path that exists for another method is 405, not 404. */
+function rememberRoutes(api: FastifyInstance): (path: string) => string[] {
+  const routes: { pattern: RegExp; methods: string[] }[] = []
+  api.addHook('onRoute', ({ url, method }) => {
+    const pattern = new RegExp(`^${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/:[A-Za-z]+/g, '[^/]+')}/?$`)
+    routes.push({ pattern, methods: [method].flat() })
+  })
+  return (path) =>
+    [...new Set(routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods))].sort()
+}

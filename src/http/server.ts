@@ -1,0 +1,83 @@
+/**
+ * What both ports share: time limits on every connection, a trace id on every answer, one metric and at most one log line a
+ * request. Successful requests are logged at debug, since a line a request would cost a third of a small call.
+ */
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import type { App } from '../app.ts'
+import { Failure } from '../failure.ts'
+import { newTraceId } from '../ids.ts'
+import { envelope } from './respond.ts'
+
+export type Door = 'api' | 'edge'
+
+/** Milliseconds. Uploads of 100 MB over a slow line need the long one; the idle limit is what stops a dead client. */
+const LIMITS = {
+  api: { requestTimeout: 30_000, connectionTimeout: 60_000 },
+  edge: { requestTimeout: 1_800_000, connectionTimeout: 60_000 },
+} as const
+const HEADERS_TIMEOUT_MS = 10_000
+const KEEP_ALIVE_MS = 65_000
+const HEADER_BYTES = 16_384
+const API_BODY_BYTES = 8 * 1024 * 1024
+
+export function createServer(app: Pick<App, 'log' | 'metrics'>, door: Door): FastifyInstance {
+  const server = Fastify({
+    loggerInstance: app.log as never,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'trace_id' }),
+    genReqId: newTraceId,
+    bodyLimit: API_BODY_BYTES,
+    requestTimeout: LIMITS[door].requestTimeout,
+    connectionTimeout: LIMITS[door].connectionTimeout,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    forceCloseConnections: 'idle',
+    http: { maxHeaderSize: HEADER_BYTES, headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: 5_000 },
+    routerOptions: { maxParamLength: 4096, ignoreTrailingSlash: door === 'api' },
+    clientErrorHandler,
+    frameworkErrors: (error, request, reply) => {
+      reply.header('X-Trace-ID', request.id)
+      void server.errorHandler.call(server, error, request, reply)
+    },
+    ajv: {
+      customOptions: {
+        coerceTypes: false,
+        removeAdditional: false,
+        useDefaults: false,
+        discriminator: true,
+        allowUnionTypes: true,
+      },
+    },
+  }) as unknown as FastifyInstance
+
+  server.addHook('onRequest', async (request: FastifyRequest, reply: FastifyReply) => {
+    reply.header('X-Trace-ID', request.id)
+  })
+  server.addHook('onResponse', async (request: FastifyRequest, reply: FastifyReply) => {
+    const route = request.routeOptions.url ?? 'unknown'
+    const labels = { door, route, method: request.method, status: reply.statusCode }
+    app.metrics.requests.observe(labels, reply.elapsedTime / 1000)
+    request.log.debug({ ...labels, ms: Math.round(reply.elapsedTime) }, 'request')
+  })
+  return server
+}
+
+/** What the HTTP parser itself refuses, before there is a request: said in the API's words, then the line is closed. */
+function clientErrorHandler(error: NodeJS.ErrnoException, socket: import('node:net').Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const failure = parserFailure(error.code)
+  const traceId = newTraceId()
+  const body = JSON.stringify(envelope(failure, traceId))
+  socket.end(
+    `HTTP/1.1 ${failure.status} Refused\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
+      `X-Trace-ID: ${traceId}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}
+
+function parserFailure(code: string | undefined): Failure {
+  if (code === 'HPE_HEADER_OVERFLOW')
+    return new Failure('headers_too_large', `Headers may have ${HEADER_BYTES} bytes in all`)
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return new Failure('request_timeout')
+  return new Failure('bad_body', 'This is not a valid HTTP request')
+}

@@ -1,0 +1,93 @@
+/**
+ * Durable work: one table, at least once. A job is written in the transaction that makes it necessary and claimed by a
+ * worker afterwards; whoever claims it holds a lease, so a worker that dies loses it when the lease ends.
+ */
+import { sql } from 'kysely'
+import type { Db } from '../db/schema.ts'
+
+export type Payload = {
+  'message.send': { message_id: string }
+  'sandbox.report': { message_id: string; type: 'sent' | 'delivered' }
+  'bytes.delete': { storage_key: string }
+}
+export type Kind = keyof Payload
+export type Job = { [K in Kind]: { id: string; kind: K; payload: Payload[K]; attempt: number } }[Kind]
+
+type Enqueue<K extends Kind> = { id: string; kind: K; payload: Payload[K]; runAt: number }
+
+/**
+ * Call it with the transaction whose change the job belongs to. `runAt` in ms since 1970. A job whose id is in the table
+ * already is not written again.
+ */
+export async function enqueue<K extends Kind>(tx: Db, job: Enqueue<K>): Promise<void> {
+  await tx
+    .insertInto('jobs')
+    .values({
+      id: job.id,
+      kind: job.kind,
+      payload: JSON.stringify(job.payload),
+      run_at: job.runAt,
+      attempt: 0,
+      leased_until: 0,
+      last_error: null,
+      failed_at: null,
+      created_at: job.runAt,
+    })
+    .onConflict((oc) => oc.column('id').doNothing())
+    .execute()
+}
+
+/** Takes up to `limit` due jobs, oldest first, for `leaseMs`. `attempt` is 1 the first time. */
+export async function claim(
+  db: Db,
+  o: { now: number; limit: number; leaseMs: number; skipLocked: boolean },
+): Promise<Job[]> {
+  const rows = await db
+    .updateTable('jobs')
+    .set((eb) => ({ leased_until: o.now + o.leaseMs, attempt: eb('attempt', '+', 1) }))
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('jobs')
+        .select('id')
+        .where('failed_at', 'is', null)
+        .where('run_at', '<=', o.now)
+        .where('leased_until', '<=', o.now)
+        .orderBy('run_at')
+        .orderBy('id')
+        .limit(o.limit)
+        .$if(o.skipLocked, (qb) => qb.forUpdate().skipLocked()),
+    )
+    .returning(['id', 'kind', 'payload', 'attempt', 'run_at'])
+    .execute()
+  rows.sort((a, b) => a.run_at - b.run_at || (a.id < b.id ? -1 : 1))
+  return rows.map(({ id, kind, payload, attempt }) => ({ id, kind, payload: JSON.parse(payload), attempt }) as Job)
+}
+
+export async function finish(db: Db, job: Job): Promise<void> {
+  await db.deleteFrom('jobs').where('id', '=', job.id).execute()
+}
+
+/** Gives the job back to run at `at`, or keeps it as failed for ever. `error` is for people. */
+export async function retryAt(db: Db, job: Job, at: number | 'never', now: number, error: string): Promise<void> {
+  await db
+    .updateTable('jobs')
+    .set({
+      leased_until: 0,
+      last_error: error.slice(0, 500),
+      ...(at === 'never' ? { failed_at: now } : { run_at: at }),
+    })
+    .where('id', '=', job.id)
+    .execute()
+}
+
+/** Frees what a process that is gone had claimed. Only for a database that has no other worker. */
+export async function releaseAll(db: Db): Promise<void> {
+  await db.updateTable('jobs').set({ leased_until: 0 }).where('leased_until', '>', 0).execute()
+}
+
+/** How many jobs wait, and how many were given up: for the metrics. */
+export async function countJobs(db: Db): Promise<{ waiting: number; failed: number }> {
+  const { rows } = await sql<{ waiting: number; failed: number }>`
+    select count(*) - count(failed_at) as waiting, count(failed_at) as failed from jobs`.execute(db)
+  return { waiting: Number(rows[0]?.waiting ?? 0), failed: Number(rows[0]?.failed ?? 0) }
+}

@@ -1,0 +1,140 @@
+/** Messages and their parts. */
+import type { AttachmentRow } from '../attachments/rows.ts'
+import type { Db, DeliveryStatus, NewRow, Row } from '../db/schema.ts'
+import type { Page, PageKey } from '../http/page.ts'
+
+/** A part with the attachment it shows: undefined for text, and for media that is deleted. */
+export type PartRow = Row<'message_parts'> & {
+  attachment: Pick<AttachmentRow, 'id' | 'partner_id' | 'filename' | 'content_type' | 'size_bytes'> | undefined
+}
+export type MessageRow = Row<'messages'> & { parts: PartRow[] }
+
+export async function insertMessage(
+  db: Db,
+  message: NewRow<'messages'>,
+  parts: NewRow<'message_parts'>[],
+): Promise<void> {
+  await db.insertInto('messages').values(message).execute()
+  await db.insertInto('message_parts').values(parts).execute()
+}
+
+export async function findMessage(db: Db, partnerId: string, id: string): Promise<MessageRow | undefined> {
+  const row = await db
+    .selectFrom('messages')
+    .selectAll()
+    .where('id', '=', id)
+    .where('partner_id', '=', partnerId)
+    .executeTakeFirst()
+  return row && (await withParts(db, [row]))[0]
+}
+
+/** Newest first; one more than the page has. */
+export async function listMessages(db: Db, chatId: string, page: Page): Promise<MessageRow[]> {
+  let query = db.selectFrom('messages').selectAll().where('chat_id', '=', chatId)
+  const { after } = page
+  if (after) query = query.where((eb) => eb(eb.refTuple('created_at', 'id'), '<', eb.tuple(after.at, after.id)))
+  const rows = await query
+    .orderBy('created_at', 'desc')
+    .orderBy('id', 'desc')
+    .limit(page.limit + 1)
+    .execute()
+  return await withParts(db, rows)
+}
+
+export const messagePageKey = (message: Row<'messages'>): PageKey => ({ at: message.created_at, id: message.id })
+
+/** True when there was such a message. */
+export async function removeMessage(db: Db, partnerId: string, id: string): Promise<boolean> {
+  const own = await db
+    .selectFrom('messages')
+    .select('id')
+    .where('id', '=', id)
+    .where('partner_id', '=', partnerId)
+    .executeTakeFirst()
+  if (!own) return false
+  await db.deleteFrom('message_parts').where('message_id', '=', id).execute()
+  await db.deleteFrom('messages').where('id', '=', id).execute()
+  return true
+}
+
+export async function hasMessage(db: Db, o: { chatId: string; id: string }): Promise<boolean> {
+  const query = db.selectFrom('messages').select('id').where('id', '=', o.id).where('chat_id', '=', o.chatId)
+  return (await query.executeTakeFirst()) !== undefined
+}
+
+export async function messageExists(db: Db, id: string): Promise<boolean> {
+  return (await db.selectFrom('messages').select('id').where('id', '=', id).executeTakeFirst()) !== undefined
+}
+
+/** For the carrier's side, which knows no partner. */
+export async function findOutbound(db: Db, id: string): Promise<MessageRow | undefined> {
+  const row = await db
+    .selectFrom('messages')
+    .selectAll()
+    .where('id', '=', id)
+    .where('direction', '=', 'outbound')
+    .executeTakeFirst()
+  return row && (await withParts(db, [row]))[0]
+}
+
+/** Moves a message on, only from one of the states named: a late report never moves it back. True when it moved. */
+export async function moveMessage(
+  db: Db,
+  key: { id: string } | { carrierRef: string },
+  from: readonly DeliveryStatus[],
+  change: Partial<Row<'messages'>> & { delivery_status: DeliveryStatus },
+): Promise<boolean> {
+  const query = db
+    .updateTable('messages')
+    .set(change)
+    .where('delivery_status', 'in', [...from])
+  const keyed = 'id' in key ? query.where('id', '=', key.id) : query.where('carrier_ref', '=', key.carrierRef)
+  return (await keyed.executeTakeFirst()).numUpdatedRows > 0n
+}
+
+export function findByCarrierRef(db: Db, carrierRef: string): Promise<Row<'messages'> | undefined> {
+  return db.selectFrom('messages').selectAll().where('carrier_ref', '=', carrierRef).executeTakeFirst()
+}
+
+export async function setCarrierRef(db: Db, id: string, carrierRef: string): Promise<void> {
+  await db.updateTable('messages').set({ carrier_ref: carrierRef }).where('id', '=', id).execute()
+}
+
+export function findIdempotencyKey(
+  db: Db,
+  partnerId: string,
+  key: string,
+): Promise<Row<'idempotency_keys'> | undefined> {
+  return db
+    .selectFrom('idempotency_keys')
+    .selectAll()
+    .where('partner_id', '=', partnerId)
+    .where('key', '=', key)
+    .executeTakeFirst()
+}
+
+export async function insertIdempotencyKey(db: Db, row: NewRow<'idempotency_keys'>): Promise<void> {
+  await db.insertInto('idempotency_keys').values(row).execute()
+}
+
+/** Two queries for any number of messages. */
+async function withParts(db: Db, messages: Row<'messages'>[]): Promise<MessageRow[]> {
+  if (messages.length === 0) return []
+  const ids = messages.map((message) => message.id)
+  const rows = await db
+    .selectFrom('message_parts as p')
+    .leftJoin('attachments as a', 'a.id', 'p.attachment_id')
+    .selectAll('p')
+    .select(['a.id as a_id', 'a.partner_id', 'a.filename', 'a.content_type', 'a.size_bytes'])
+    .where('p.message_id', 'in', ids)
+    .orderBy('p.message_id')
+    .orderBy('p.position')
+    .execute()
+  const parts = rows.map(({ a_id, partner_id, filename, content_type, size_bytes, ...part }): PartRow => {
+    const known =
+      a_id !== null && partner_id !== null && filename !== null && content_type !== null && size_bytes !== null
+    return { ...part, attachment: known ? { id: a_id, partner_id, filename, content_type, size_bytes } : undefined }
+  })
+  const byMessage = Map.groupBy(parts, (part) => part.message_id)
+  return messages.map((message) => ({ ...message, parts: byMessage.get(message.id) ?? [] }))
+}

@@ -1,0 +1,178 @@
+/**
+ * Files in a folder. A body is gathered into large writes to `tmp/`, synced, renamed to its key under `objects/`, and the
+ * folder that got the name is synced: what `put` has acknowledged survives a power cut. Layout:
+ *   objects/<key>      complete files, never written again
+ *   tmp/<random>       bodies on their way; left over only by a crash, and removed at the next start
+ */
+import type { Stats } from 'node:fs'
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { Readable } from 'node:stream'
+import { Failure } from '../failure.ts'
+import { randomHex } from '../ids.ts'
+import { gather } from './gather.ts'
+import { BodyTooShort, type Entry, type PutOptions, type Storage } from './storage.ts'
+
+const READ_BYTES = 256 * 1024
+const ABANDONED_MS = 3_600_000
+const KEY = /^[a-z0-9_-]+(\/[a-z0-9_-]+)*$/
+
+/** `exclusive`: no other process uses this folder, so everything in tmp/ is left over from a crash. */
+export async function openDisk(folder: string, { exclusive }: { exclusive: boolean }): Promise<Storage> {
+  const objects = join(folder, 'objects')
+  const temporary = join(folder, 'tmp')
+  await mkdir(objects, { recursive: true, mode: 0o700 })
+  await mkdir(temporary, { recursive: true, mode: 0o700 })
+  await removeLeftovers(temporary, exclusive)
+  const knownFolders = new Set<string>()
+
+  function pathOf(key: string): string {
+    if (!KEY.test(key)) throw new Error(`not a storage key: ${JSON.stringify(key)}`)
+    return join(objects, key)
+  }
+
+  /** A new folder's own name must be durable too, hence the sync of its parent. */
+  async function ensureFolder(path: string): Promise<void> {
+    if (knownFolders.has(path)) return
+    const made = await mkdir(path, { recursive: true, mode: 0o700 })
+    for (let parent = path; made && parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
+    knownFolders.add(path)
+  }
+
+  return {
+    async put(key, body, size, options: PutOptions = {}) {
+      const path = pathOf(key)
+      const staged = join(temporary, randomHex(16))
+      try {
+        const file = await open(staged, 'wx', 0o600)
+        try {
+          const received = await gather(file, body, size, options)
+          if (received < size) throw new BodyTooShort(`the body has ${received} bytes of ${size}`)
+          await file.datasync()
+        } finally {
+          await file.close()
+        }
+        await ensureFolder(dirname(path))
+        await rename(staged, path)
+        await sync(dirname(path))
+      } catch (error) {
+        await rm(staged, { force: true })
+        throw translate(error)
+      }
+    },
+
+    async get(key, range) {
+      const file = await openExisting(pathOf(key))
+      if (!file) return undefined
+      const { size } = await file.stat()
+      return readRange(file, range?.start ?? 0, Math.min(range?.end ?? size - 1, size - 1))
+    },
+
+    async stat(key) {
+      const found = await unlessMissing(stat(pathOf(key)))
+      return found && entry(key, found)
+    },
+
+    async delete(key) {
+      const path = pathOf(key)
+      await rm(path, { force: true })
+      await unlessMissing(sync(dirname(path)))
+    },
+
+    list: (after) => walk(objects, '', after),
+  }
+}
+
+/** Large positioned reads: up to four times as fast as fs.createReadStream for a big file. */
+function readRange(file: FileHandle, start: number, end: number): Readable {
+  let position = start
+  return new Readable({
+    highWaterMark: READ_BYTES,
+    read() {
+      const length = Math.min(READ_BYTES, end + 1 - position)
+      if (length <= 0) {
+        this.push(null)
+        return
+      }
+      file.read(Buffer.allocUnsafe(length), 0, length, position).then(
+        ({ bytesRead, buffer }) => {
+          position += bytesRead
+          if (bytesRead === 0) this.destroy(new Error('a stored file is shorter than it was'))
+          else this.push(buffer.subarray(0, bytesRead))
+        },
+        (error) => this.destroy(error),
+      )
+    },
+    destroy(error, done) {
+      file.close().then(
+        () => done(error),
+        (closing) => done(error ?? closing),
+      )
+    },
+  })
+}
+
+async function* walk(root: string, prefix: string, after: string | undefined): AsyncGenerator<Entry> {
+  // Sorted as whole keys are: a folder "a" holds "a/…", and "/" sorts behind "-" but before digits and letters.
+  const names = (await readdir(join(root, prefix), { withFileTypes: true }))
+    .map((item) => ({
+      folder: item.isDirectory(),
+      sort: item.isDirectory() ? `${item.name}/` : item.name,
+      name: item.name,
+    }))
+    .sort((a, b) => (a.sort < b.sort ? -1 : 1))
+  for (const { folder, name } of names) {
+    const key = prefix ? `${prefix}/${name}` : name
+    if (folder) {
+      if (after === undefined || `${key}/\uffff` > after) yield* walk(root, key, after)
+    } else if (after === undefined || key > after) {
+      const found = await unlessMissing(stat(join(root, key)))
+      if (found) yield entry(key, found)
+    }
+  }
+}
+
+const entry = (key: string, stats: Stats): Entry => ({ key, size: stats.size, modified: Math.floor(stats.mtimeMs) })
+
+async function sync(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+function openExisting(path: string): Promise<FileHandle | undefined> {
+  return unlessMissing(open(path, 'r'))
+}
+
+async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+async function removeLeftovers(temporary: string, all: boolean): Promise<void> {
+  for (const name of await readdir(temporary)) {
+    const path = join(temporary, name)
+    const found = await unlessMissing(stat(path))
+    if (found && (all || Date.now() - found.mtimeMs > ABANDONED_MS)) await rm(path, { force: true })
+  }
+}
+
+function translate(error: unknown): unknown {
+  const code = codeOf(error)
+  if (code === 'ENOSPC' || code === 'EDQUOT') return new Failure('storage_full', undefined, { cause: error })
+  if (code && ['EIO', 'EROFS', 'EMFILE', 'ENFILE', 'EACCES', 'EPERM', 'EFBIG'].includes(code)) {
+    return new Failure('upload_failed', undefined, { cause: error })
+  }
+  return error
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}
