@@ -46,46 +46,53 @@ export type Satchel = {
 
 /** Rejects with ConfigError when the configuration cannot work here: a port in use, a folder that is not ours. */
 export async function startSatchel(config: Config): Promise<Satchel> {
-  const stack = new AsyncDisposableStack()
+  const open: Close[] = []
+  const stop = async () => {
+    for (let close = open.pop(); close; close = open.pop()) await close()
+  }
   try {
-    return await start(config, stack)
+    return { ...(await start(config, open)), stop }
   } catch (error) {
-    await stack.disposeAsync()
+    await stop()
     throw error
   }
 }
 
-async function start(config: Config, stack: AsyncDisposableStack): Promise<Satchel> {
+type Close = () => unknown
+
+/** Puts what it opens onto `open`, to be closed in the reverse order. */
+async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop'>> {
   const log = openLog(config.logLevel)
   const lock = await usable('SATCHEL_DATA_DIR', async () => lockFolder(config.dataDir))
   if (!lock) throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
-  stack.use(lock)
-  const opened = stack.use(await usable('SATCHEL_DATABASE_URL', () => openSqlite(config.databasePath)))
+  open.push(() => lock[Symbol.dispose]())
+  const opened = await usable('SATCHEL_DATABASE_URL', () => openSqlite(config.databasePath))
+  open.push(() => opened[Symbol.asyncDispose]())
   await releaseAll(opened.db)
 
   const app = await createApp(config, opened, log)
-  stack.use(app.remote)
+  open.push(() => app.remote[Symbol.asyncDispose]())
   const { apiKey, phoneNumbers } = await ensureFirstPartner(app, config)
 
   const edge = await createEdge(app, [uploadRoutes(app), cdnRoutes(app)])
-  stack.defer(() => closeServer(edge))
+  open.push(() => closeServer(edge))
   app.urls.cdn = config.cdnUrl ?? (await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT'))
   const api = await createApi(app, {
     routes: [attachmentRoutes(app), chatRoutes(app), messageRoutes(app), phoneNumberRoutes(app)],
     schemas: [...chatSchemas, ...messageSchemas],
     version: VERSION,
   })
-  stack.defer(() => closeServer(api))
+  open.push(() => closeServer(api))
   app.urls.api = config.publicUrl ?? (await listen(api, config.host, config.port, 'SATCHEL_PORT'))
 
   const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app))
-  stack.defer(() => worker.stop())
+  open.push(() => worker.stop())
   log.info(
     { egress_allow: describe(config.egressAllow) },
     'outgoing calls reach public addresses, and besides what is allowed',
   )
   log.info({ api: app.urls.api, cdn: app.urls.cdn, data: config.dataDir }, 'ready')
-  return { urls: app.urls, apiKey, phoneNumbers, stop: () => stack.disposeAsync() }
+  return { urls: app.urls, apiKey, phoneNumbers }
 }
 
 async function createApp(config: Config, opened: Opened, log: Log): Promise<App> {

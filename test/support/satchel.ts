@@ -36,7 +36,7 @@ export type Server = {
 /** `dataDir`: reuse a folder, e.g. after kill(); it is then left for the caller to remove. */
 export async function startServer(o: { env?: Record<string, string>; dataDir?: string } = {}): Promise<Server> {
   const dataDir = o.dataDir ?? (await mkdtemp(join(tmpdir(), 'satchel-test-')))
-  const env = {
+  const env: Record<string, string> = {
     SATCHEL_PORT: '0',
     SATCHEL_CDN_PORT: '0',
     SATCHEL_DATA_DIR: dataDir,
