@@ -10,7 +10,7 @@ import { accept, type Detection, refuse, refuseBecause, UNKNOWN } from './foreig
 import { detectIsoMedia } from './isobmff.ts'
 import { askLibrary } from './library.ts'
 import { findFrame } from './mpeg-audio.ts'
-import { endsAsZip } from './polyglot.ts'
+import { isZipToo } from './polyglot.ts'
 import { Reader } from './reader.ts'
 import { latin1, matchForeign, matchSignature } from './signatures.ts'
 import { detectText, type TextHint } from './text.ts'
@@ -59,7 +59,7 @@ async function inspect(file: Reader, hint: TextHint): Promise<Detection> {
   const detection = await decide(file, head, hint)
   const isZip = isZipStart(head)
   if (!('type' in detection) || isZip || isOldOffice(head)) return detection
-  return (await endsAsZip(file, detection.type))
+  return (await isZipToo(file, detection.type))
     ? refuseBecause(`${detection.type.name} and a ZIP archive in one`)
     : detection
 }

@@ -106,7 +106,8 @@ function undeclarable(filename: string | undefined, declared: string, actual: Me
 /** The file's name, with the declared type where the name does not already say the same. */
 function describeClaim(filename: string | undefined, declared: string | undefined): string {
   const name = filename || 'The file'
-  if (declared === undefined || findDeclaredType(declared) === findTypeByExtension(name)) return name
+  const claimed = declared === undefined ? undefined : findDeclaredType(declared)
+  if (declared === undefined || (claimed !== undefined && claimed === findTypeByExtension(name))) return name
   return `${name} (declared as ${declared})`
 }
 

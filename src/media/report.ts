@@ -34,14 +34,17 @@ export type FileReport = Details & {
   readonly url: Answer
 }
 
-/** Rejects as detect() does: when the bytes cannot be read. Without `declared`, the extension stands for it. */
+/**
+ * Without `declared`, the extension stands for it; with `detection`, the file is not inspected a second time. Rejects as
+ * detect() does, when the bytes cannot be read.
+ */
 export async function reportOn(
   file: Bytes,
-  { filename, ...hint }: DetectHint & { readonly filename: string },
+  { filename, ...hint }: DetectHint & { readonly filename: string; readonly detection?: Detection },
 ): Promise<FileReport> {
   const named = findTypeByExtension(filename)
   const declared = hint.declared ?? named?.contentType
-  const detection = await detect(file, { ...hint, filename, declared })
+  const detection = hint.detection ?? (await detect(file, { ...hint, filename, declared }))
   const isKnown = 'type' in detection
   return {
     filename,

@@ -12,7 +12,7 @@ import { encodingOf, isText, type TextEncoding, type TextScan } from './text-sca
 import { classifyWords } from './text-words.ts'
 import { findDeclaredType, findTypeByExtension } from './types.ts'
 
-/** How far comments and declarations in front of a root element are followed. */
+/** How far blanks, comments and declarations in front of the content proper are followed. */
 const MAX_PROLOGUE_BYTES = 384 * 1024
 
 export type TextHint = {
@@ -44,9 +44,12 @@ type Context = {
 
 async function classify(text: string, context: Context): Promise<Detection> {
   if (text.startsWith('#!')) return refuse('script')
-  const body = text.trimStart()
-  if (/^BEGIN:VCARD[ \t]*[\r\n]/i.test(body)) return accept('vcf')
-  if (/^BEGIN:VCALENDAR[ \t]*[\r\n]/i.test(body)) return accept('ics')
+  let body = text.trimStart()
+  if (body === '' && !context.isWhole) body = await readPrologue(context)
+  if (body === '' && context.file.size > MAX_PROLOGUE_BYTES)
+    return refuseBecause('a file that begins with nothing but blanks')
+  if (/^BEGIN:VCARD[ \t]*([\r\n]|$)/i.test(body)) return accept('vcf')
+  if (/^BEGIN:VCALENDAR[ \t]*([\r\n]|$)/i.test(body)) return accept('ics')
   if (body.startsWith('<')) return classifyTag(body, context)
   const found = classifyWords(body, context.isWhole)
   if (found !== undefined) return found.inertAsText && isCalledPlain(context.hint) ? accept('txt') : refuse(found.key)
@@ -87,14 +90,15 @@ async function readPrologue({ file, encoding }: Context): Promise<string> {
   return decode(await file.read(0, MAX_PROLOGUE_BYTES), encoding).trimStart()
 }
 
-/** 8-bit bytes become characters one to one: nothing decided here depends on more than ASCII. The BOM is dropped. */
+/** 8-bit bytes become characters one to one: nothing decided here depends on more than ASCII. BOMs are dropped. */
 function decode(bytes: Uint8Array, encoding: TextEncoding): string {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   if (encoding === '8-bit') {
-    const start = buffer[0] === 0xef && buffer[1] === 0xbb && buffer[2] === 0xbf ? 3 : 0
+    let start = 0
+    while (buffer[start] === 0xef && buffer[start + 1] === 0xbb && buffer[start + 2] === 0xbf) start += 3
     return buffer.toString('latin1', start)
   }
   const even = buffer.subarray(0, buffer.length & ~1)
   const text = encoding === 'utf-16le' ? even.toString('utf16le') : Buffer.from(even).swap16().toString('utf16le')
-  return text.startsWith('\ufeff') ? text.slice(1) : text
+  return text.replace(/^\ufeff+/, '')
 }
