@@ -115,7 +115,7 @@ function print(path: string, report: FileReport): string {
     ['size', `${report.sizeBytes.toLocaleString('en')} bytes`],
   ]
   if (width !== undefined) rows.push(['dimensions', `${width} × ${height} pixels`])
-  if (durationSeconds !== undefined) rows.push(['duration', `${durationSeconds} seconds`])
+  if (durationSeconds !== undefined) rows.push(['duration', `${durationSeconds} s`])
   rows.push(['upload', printAnswer(report.upload)], ['by URL', printAnswer(report.url)])
   return [path, ...rows.map(([label, value]) => `  ${label.padEnd(11)}${value}`), ''].join('\n')
 }

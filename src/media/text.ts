@@ -31,11 +31,13 @@ export async function detectText(file: Reader, head: Uint8Array, hint: TextHint)
     return refuseBecause('a file that begins as text and goes on as something else')
   }
   const isWhole = file.size <= head.length
-  return classify(decode(head, encoding), { isWhole, end: decode(end, encoding), encoding, file, hint })
+  return classify(decode(head, encoding), { head, isWhole, end: decode(end, encoding), encoding, file, hint })
 }
 
 type Context = {
+  readonly head: Uint8Array
   readonly isWhole: boolean
+  /** How the file ends: its last 64 KiB. */
   readonly end: string
   readonly encoding: TextEncoding
   readonly file: Reader
@@ -86,8 +88,9 @@ async function readEnd(file: Reader, head: Uint8Array, encoding: TextEncoding): 
   return file.read(aligned, file.size - aligned)
 }
 
-async function readPrologue({ file, encoding }: Context): Promise<string> {
-  return decode(await file.read(0, MAX_PROLOGUE_BYTES), encoding).trimStart()
+async function readPrologue({ file, head, encoding }: Context): Promise<string> {
+  const more = await file.read(head.length, MAX_PROLOGUE_BYTES - head.length)
+  return decode(Buffer.concat([head, more]), encoding).trimStart()
 }
 
 /** 8-bit bytes become characters one to one: nothing decided here depends on more than ASCII. BOMs are dropped. */
