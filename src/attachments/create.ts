@@ -11,6 +11,7 @@ import { downloadUrl } from './wire.ts'
 export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 const UPLOAD_SECONDS = 15 * 60
 const LONGEST_TYPE = 255
+const KINDS = ['image', 'video', 'audio'] as const
 
 export type CreateAttachment = { partnerId: string; filename: string; content_type: string; size_bytes: number }
 
@@ -59,7 +60,8 @@ function checkType(filename: string, declared: string) {
   const type = /^[\x20-\x7e]+$/.test(declared) ? findDeclaredType(declared) : undefined
   if (!type) {
     const shown = declared.replace(/[^\x20-\x7e]/g, '?').slice(0, 100)
-    throw new Failure('bad_file_type', `content_type "${shown}" is not supported. Send ${supportedNames()}.`)
+    const kind = KINDS.find((name) => shown.toLowerCase().startsWith(`${name}/`))
+    throw new Failure('bad_file_type', `content_type "${shown}" is not supported. Send ${supportedNames(kind)}.`)
   }
   if (isRefusedExtension(filename)) {
     throw new Failure('bad_file_type', `filename: files of this extension are not supported. Send ${supportedNames()}.`)
