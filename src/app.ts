@@ -5,6 +5,7 @@ import type { Db } from './db/schema.ts'
 import type { NewId } from './ids.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import type { EgressAllow } from './remote/address.ts'
 import type { Remote } from './remote/request.ts'
 import type { SigningKey } from './sigv4.ts'
 import type { Storage } from './storage/storage.ts'
@@ -18,6 +19,8 @@ export type App = {
   readonly spoolFolder: string
   readonly carrier: Carrier
   readonly remote: Remote
+  /** What outgoing calls may reach although it is not public. */
+  readonly egressAllow: EgressAllow
   /** Signs upload URLs. */
   readonly signingKey: SigningKey
   readonly clock: Clock

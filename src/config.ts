@@ -147,6 +147,14 @@ export function printableConfig(env: NodeJS.ProcessEnv = process.env) {
   })
 }
 
+/** What the SDKs read to find an API, for the commands that are clients of one themselves. */
+export function clientEnvironment(env: NodeJS.ProcessEnv = process.env): {
+  baseUrl: string | undefined
+  apiKey: string | undefined
+} {
+  return { baseUrl: env.LINQ_API_V3_BASE_URL || undefined, apiKey: env.LINQ_API_V3_API_KEY || undefined }
+}
+
 function unknownNames(env: NodeJS.ProcessEnv): string[] {
   const known = new Set<string>()
   for (const [name, { secret }] of Object.entries(TABLE) as [string, Entry<unknown>][]) {

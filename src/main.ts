@@ -32,6 +32,12 @@ import { createRemote } from './remote/request.ts'
 import { openDisk } from './storage/disk.ts'
 import { uploadRoutes } from './uploads/routes.ts'
 import { VERSION } from './version.ts'
+import { startDispatcher } from './webhooks/deliver.ts'
+import { webhookRoutes } from './webhooks/routes.ts'
+import { releaseDeliveries } from './webhooks/rows.ts'
+import { webhookSchemas } from './webhooks/wire.ts'
+
+const USER_AGENT = `Satchel/${VERSION}`
 
 /** How long the requests under way may still take once the server was told to stop. */
 const GRACE_MS = 60_000
@@ -69,6 +75,7 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   const opened = await usable('SATCHEL_DATABASE_URL', () => openSqlite(config.databasePath))
   open.push(() => opened[Symbol.asyncDispose]())
   await releaseAll(opened.db)
+  await releaseDeliveries(opened.db)
 
   const app = await createApp(config, opened, log)
   open.push(() => app.remote[Symbol.asyncDispose]())
@@ -78,8 +85,8 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   open.push(() => closeServer(edge))
   app.urls.cdn = config.cdnUrl ?? (await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT'))
   const api = await createApi(app, {
-    routes: [attachmentRoutes(app), chatRoutes(app), messageRoutes(app), phoneNumberRoutes(app)],
-    schemas: [...chatSchemas, ...messageSchemas],
+    routes: [attachmentRoutes(app), chatRoutes(app), messageRoutes(app), phoneNumberRoutes(app), webhookRoutes(app)],
+    schemas: [...chatSchemas, ...messageSchemas, ...webhookSchemas],
     version: VERSION,
   })
   open.push(() => closeServer(api))
@@ -87,6 +94,8 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
 
   const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app))
   open.push(() => worker.stop())
+  const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT })
+  open.push(() => dispatcher.stop())
   log.info(
     { egress_allow: describe(config.egressAllow) },
     'outgoing calls reach public addresses, and besides what is allowed',
@@ -107,7 +116,8 @@ async function createApp(config: Config, opened: Opened, log: Log): Promise<App>
     storage: await usable('SATCHEL_STORAGE_URL', () => openDisk(config.storagePath, { exclusive })),
     spoolFolder,
     carrier: openSandbox({ db: opened.db, clock }),
-    remote: createRemote({ allow: config.egressAllow, userAgent: `Satchel/${VERSION}` }),
+    egressAllow: config.egressAllow,
+    remote: createRemote({ allow: config.egressAllow, userAgent: USER_AGENT }),
     signingKey: {
       accessKeyId: 'satchel',
       secretAccessKey: await keptSecret(join(config.dataDir, 'upload-signing-key'), async () => randomHex(32)),

@@ -46,6 +46,13 @@ export function openMetrics(o: { jobs: () => Promise<{ waiting: number; failed: 
       labelNames: ['outcome'],
       registers,
     }),
+    webhooks: new Histogram({
+      name: 'satchel_webhook_attempt_seconds',
+      help: 'Time of one attempt to deliver a webhook, by outcome: delivered, retry, failed, gone.',
+      labelNames: ['outcome'],
+      buckets: SECONDS,
+      registers,
+    }),
     messages: new Counter({
       name: 'satchel_messages_total',
       help: 'Messages accepted from callers.',

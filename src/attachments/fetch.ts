@@ -7,10 +7,10 @@ import { Failure } from '../failure.ts'
 import { detect } from '../media/detect.ts'
 import { judgeUrl } from '../media/judge.ts'
 import type { MediaType } from '../media/types.ts'
-import { newStorageKey } from '../storage/key.ts'
 import { type Spooled, spool } from '../storage/spool.ts'
 import { filenameFromUrl } from './filename.ts'
 import type { CompleteAttachment } from './get.ts'
+import { keepFile } from './keep.ts'
 
 export const URL_LIMIT_BYTES = 10 * 1024 * 1024
 const FILE_TIME_MS = 10_000
@@ -31,16 +31,10 @@ export async function fetchAttachment(app: App, o: FetchAttachment): Promise<Com
   })
   try {
     await using file = await spoolBody(app, body, o)
-    app.metrics.received.inc({ source: 'url' }, file.bytes.size)
     const type = await inspect(file, o, contentType)
-    const storageKey = newStorageKey(app.newId)
-    const stream = file.stream()
-    try {
-      await app.storage.put(storageKey, stream, file.bytes.size, { signal: o.signal })
-    } finally {
-      stream.destroy()
-    }
-    return newRow(app, o, { type, storageKey, file })
+    const filename = filenameFromUrl(o.url, type.extension)
+    const { partnerId, signal } = o
+    return await keepFile(app, file, { partnerId, filename, contentType: type.contentType, source: 'url', signal })
   } finally {
     body.destroy()
   }
@@ -64,29 +58,4 @@ async function inspect(file: Spooled, o: FetchAttachment, originType: string | u
   const verdict = judgeUrl(detection, { filename, ...(originType === undefined ? {} : { originType }) })
   if (!verdict.accepted) throw new Failure(verdict.failure, `${o.field}: ${verdict.message}`)
   return verdict.type
-}
-
-function newRow(
-  app: App,
-  o: FetchAttachment,
-  { type, storageKey, file }: { type: MediaType; storageKey: string; file: Spooled },
-): CompleteAttachment {
-  const now = app.clock.now()
-  return {
-    id: app.newId(),
-    partner_id: o.partnerId,
-    filename: filenameFromUrl(o.url, type.extension),
-    declared_type: type.contentType,
-    content_type: type.contentType,
-    size_bytes: file.bytes.size,
-    status: 'complete',
-    source: 'url',
-    storage_key: storageKey,
-    sha256: file.sha256,
-    refusal: null,
-    refusal_message: null,
-    created_at: now,
-    upload_expires_at: now,
-    completed_at: now,
-  }
 }

@@ -8,12 +8,12 @@ export type OutboundPart =
 export type Outbound = { id: string; from: string; to: string[]; parts: OutboundPart[] }
 
 /** `at` in ms since 1970. `carrierRef` is what `send` answered. */
-export type CarrierEvent = {
-  type: 'sent' | 'delivered' | 'read' | 'failed'
-  carrierRef: string
-  at: number
-  reason?: string
-}
+export type CarrierEvent =
+  | { type: 'sent' | 'delivered' | 'read'; carrierRef: string; at: number }
+  | { type: 'failed'; carrierRef: string; at: number; code: FailureCode; reason?: string }
+
+/** What `message.failed` may carry (contract 5.6): given up, failed, or a type that the recipient cannot take. */
+export type FailureCode = 3007 | 4001 | 4005
 
 export interface Carrier {
   /** Called again with the same `id` after a crash: sending twice is the carrier's to prevent. */

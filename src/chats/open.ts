@@ -41,9 +41,9 @@ export async function findOrCreateChat(
   app: Pick<App, 'newId'>,
   who: Participants,
   o: { service: Service; now: number },
-): Promise<Chat> {
+): Promise<{ chat: Chat; isNew: boolean }> {
   const known = await findReusableChat(tx, who)
-  if (known) return known
+  if (known) return { chat: known, isNew: false }
   const row = {
     id: app.newId(),
     partner_id: who.partnerId,
@@ -72,7 +72,7 @@ export async function findOrCreateChat(
     }),
   )
   await insertChat(tx, row, handles)
-  return { ...row, handles } as Chat
+  return { chat: { ...row, handles } as Chat, isNew: true }
 }
 
 /** Failures: chat_not_found, also for foreign ones; chat_unavailable when our line has left it. */

@@ -42,7 +42,8 @@ async function create(o: { name: string | undefined; phone: string[]; json: bool
   const phoneNumbers = o.phone.flatMap((text) => text.split(',')).map((text) => text.trim())
   const wrong = phoneNumbers.find((number) => !E164.test(number))
   if (!o.name?.trim() || phoneNumbers.length === 0 || wrong !== undefined) {
-    const why = wrong === undefined ? '--name and --phone are needed' : `"${wrong}" is not in E.164 format, as +12025550100 is`
+    const why =
+      wrong === undefined ? '--name and --phone are needed' : `"${wrong}" is not in E.164 format, as +12025550100 is`
     out.stderr(`satchel: ${why}\n`)
     return 2
   }

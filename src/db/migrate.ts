@@ -5,10 +5,12 @@
 import type { Kysely } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import * as m0001 from './migrations/0001-attachments-and-messages.ts'
+import * as m0002 from './migrations/0002-webhooks.ts'
 
 /** A literal record: a folder scan would find .ts in development and .js in a build. */
 const MIGRATIONS: Record<string, Migration> = {
   '0001-attachments-and-messages': m0001,
+  '0002-webhooks': m0002,
 }
 
 /** Names of the migrations that ran now; empty when the schema was new enough. */

@@ -128,6 +128,72 @@ export type JobsTable = {
   created_at: number
 }
 
+export type WebhookVersion = '2026-02-03' | '2025-01-01'
+
+export type WebhookSubscriptionsTable = {
+  id: string
+  partner_id: string
+  target_url: string
+  webhook_version: WebhookVersion
+  /** JSON array of event types. */
+  subscribed_events: string
+  /** JSON array of lines; null means all. */
+  phone_numbers: string | null
+  is_active: Bit
+  signing_secret: string
+  /** After a rotation both secrets sign until `old_secret_until`. */
+  old_secret: string | null
+  old_secret_until: number | null
+  /** Attempts that failed in a row; from some number on the circuit is open until `open_until`. */
+  failures: number
+  open_until: number
+  created_at: number
+  updated_at: number
+}
+
+/** What happened, as it is told: the `data` of a webhook, serialised once. */
+export type EventsTable = {
+  id: string
+  partner_id: string
+  type: string
+  chat_id: string | null
+  message_id: string | null
+  trace_id: string
+  data: string
+  /** `data` in payload version 2025-01-01, where that differs. */
+  data_2025: string | null
+  created_at: number
+}
+
+/** One event owed to one subscription. */
+export type WebhookDeliveriesTable = {
+  id: string
+  subscription_id: string
+  event_id: string
+  partner_id: string
+  chat_id: string | null
+  status: 'pending' | 'delivered' | 'failed'
+  attempts: number
+  next_attempt_at: number
+  leased_until: number
+  last_error: string | null
+  created_at: number
+  finished_at: number | null
+}
+
+export type WebhookAttemptsTable = {
+  id: string
+  delivery_id: string
+  started_at: number
+  latency_ms: number
+  /** HTTP status; null when there was no answer. */
+  status: number | null
+  error: string | null
+  url: string
+  /** JSON object: the request's headers, as they were sent. */
+  headers: string
+}
+
 export type Schema = {
   partners: PartnersTable
   api_keys: ApiKeysTable
@@ -140,6 +206,10 @@ export type Schema = {
   message_parts: MessagePartsTable
   idempotency_keys: IdempotencyKeysTable
   jobs: JobsTable
+  webhook_subscriptions: WebhookSubscriptionsTable
+  events: EventsTable
+  webhook_deliveries: WebhookDeliveriesTable
+  webhook_attempts: WebhookAttemptsTable
 }
 
 export type Db = Kysely<Schema>

@@ -37,21 +37,24 @@ export async function enqueue<K extends Kind>(tx: Db, job: Enqueue<K>): Promise<
     .execute()
 }
 
-/** Takes up to `limit` due jobs, oldest first, for `leaseMs`. `attempt` is 1 the first time. */
+/**
+ * Takes up to `limit` jobs that are due at `now`, oldest first, for `leaseMs`. `attempt` is 1 the first time. `realNow`:
+ * leases tell whether a worker lives, so they follow real time even where the clock is moved by hand.
+ */
 export async function claim(
   db: Db,
-  o: { now: number; limit: number; leaseMs: number; skipLocked: boolean },
+  o: { now: number; realNow: number; limit: number; leaseMs: number; skipLocked: boolean },
 ): Promise<Job[]> {
   const rows = await db
     .updateTable('jobs')
-    .set((eb) => ({ leased_until: o.now + o.leaseMs, attempt: eb('attempt', '+', 1) }))
+    .set((eb) => ({ leased_until: o.realNow + o.leaseMs, attempt: eb('attempt', '+', 1) }))
     .where('id', 'in', (eb) =>
       eb
         .selectFrom('jobs')
         .select('id')
         .where('failed_at', 'is', null)
         .where('run_at', '<=', o.now)
-        .where('leased_until', '<=', o.now)
+        .where('leased_until', '<=', o.realNow)
         .orderBy('run_at')
         .orderBy('id')
         .limit(o.limit)

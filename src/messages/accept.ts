@@ -61,7 +61,7 @@ export function chooseService(preferred: Service | undefined, chat?: Pick<Chat, 
   return preferred === 'iMessage' ? 'iMessage' : 'RCS'
 }
 
-function partRow(part: ResolvedPart, messageId: string, position: number): PartRow {
+export function partRow(part: ResolvedPart, messageId: string, position: number): PartRow {
   const none = { value: null, text_decorations: null, attachment_id: null, attachment: undefined }
   const at = { message_id: messageId, position }
   switch (part.type) {

@@ -1,10 +1,11 @@
 /** Hands accepted messages to the carrier, and takes down what the carrier says of them. */
 import type { App } from '../app.ts'
 import { downloadUrl } from '../attachments/wire.ts'
-import type { CarrierEvent, Outbound, OutboundPart } from '../carriers/carrier.ts'
+import type { CarrierEvent, FailureCode, Outbound, OutboundPart } from '../carriers/carrier.ts'
 import { findChat } from '../chats/rows.ts'
 import { recipientsOf } from '../chats/wire.ts'
-import type { DeliveryStatus } from '../db/schema.ts'
+import type { Db, DeliveryStatus } from '../db/schema.ts'
+import { announceFailure, announceMessage } from './announce.ts'
 import { findByCarrierRef, findOutbound, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
 
 const ATTEMPTS = 6
@@ -17,38 +18,61 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
   const message = await findOutbound(app.db, id)
   if (!message || !['pending', 'queued'].includes(message.delivery_status)) return
   const outbound = await toOutbound(app, message)
-  await moveMessage(app.db, { id }, ['pending'], { delivery_status: 'queued' })
+  await moveMessage(app.db, id, ['pending'], { delivery_status: 'queued' })
   try {
     const { carrierRef } = await app.carrier.send(outbound, signal)
     await setCarrierRef(app.db, id, carrierRef)
   } catch (error) {
     if (attempt < ATTEMPTS) throw error
     app.log.error({ err: error, message_id: id }, 'message given up')
-    await moveMessage(app.db, { id }, ['pending', 'queued'], { delivery_status: 'failed' })
+    const at = app.clock.now()
+    const reason = 'Maximum delivery attempts exceeded'
+    await app.db.transaction().execute((tx) => move(tx, app, id, { type: 'failed', at, code: 3007, reason }))
   }
 }
 
+/** Safe to repeat: what has happened already changes nothing. An unknown reference is an error, so that it is tried again. */
+export async function reportDelivery(app: Reporter, { carrierRef, ...report }: CarrierEvent): Promise<void> {
+  await app.db.transaction().execute(async (tx) => {
+    const message = await findByCarrierRef(tx, carrierRef)
+    if (!message) throw new Error(`no message has the carrier reference ${carrierRef}`)
+    await move(tx, app, message.id, report)
+  })
+}
+
+type Reporter = Pick<App, 'db' | 'newId' | 'clock' | 'urls'>
+type Report = { type: 'sent' | 'delivered' | 'read'; at: number } | Failed
+type Failed = { type: 'failed'; at: number; code: FailureCode; reason?: string }
+
 /** From which states each report moves a message on. A message can still be delivered after it was called failed. */
-const MOVES: Record<CarrierEvent['type'], readonly DeliveryStatus[]> = {
+const MOVES: Record<Report['type'], readonly DeliveryStatus[]> = {
   sent: ['pending', 'queued'],
   delivered: ['pending', 'queued', 'sent', 'failed'],
   read: ['pending', 'queued', 'sent', 'delivered', 'failed'],
   failed: ['pending', 'queued', 'sent'],
 }
 
-/** Safe to repeat: what has happened already changes nothing. An unknown reference is an error, so that it is tried again. */
-export async function reportDelivery(app: Pick<App, 'db'>, event: CarrierEvent): Promise<void> {
-  await app.db.transaction().execute(async (tx) => {
-    const message = await findByCarrierRef(tx, event.carrierRef)
-    if (!message) throw new Error(`no message has the carrier reference ${event.carrierRef}`)
-    const times = {
-      sent: { sent_at: message.sent_at ?? event.at },
-      delivered: { sent_at: message.sent_at ?? event.at, delivered_at: event.at },
-      read: { sent_at: message.sent_at ?? event.at, delivered_at: message.delivered_at ?? event.at, read_at: event.at },
-      failed: {},
-    }[event.type]
-    await moveMessage(tx, { id: message.id }, MOVES[event.type], { delivery_status: event.type, ...times })
-  })
+/** One step forward, told to the webhooks when it was one. SMS reports nothing beyond sent (contract 4.7). */
+async function move(tx: Db, app: Reporter, id: string, report: Report): Promise<void> {
+  const before = await findOutbound(tx, id)
+  if (!before || (before.service === 'SMS' && ['delivered', 'read'].includes(report.type))) return
+  const times = {
+    sent: { sent_at: before.sent_at ?? report.at },
+    delivered: { sent_at: before.sent_at ?? report.at, delivered_at: report.at },
+    read: { sent_at: before.sent_at ?? report.at, delivered_at: before.delivered_at ?? report.at, read_at: report.at },
+    failed: {},
+  }[report.type]
+  const change = { delivery_status: report.type, ...times }
+  if (!(await moveMessage(tx, id, MOVES[report.type], change))) return
+  const message = { ...before, ...change }
+  const chat = await findChat(tx, message.partner_id, message.chat_id)
+  if (!chat) throw new Error(`message ${id} has no chat`)
+  if (report.type !== 'failed') {
+    await announceMessage(tx, app, `message.${report.type}`, { message, chat })
+    return
+  }
+  const { code, reason = 'Message delivery failed', at: failedAt } = report
+  await announceFailure(tx, app, { message, chat }, { code, reason, failedAt })
 }
 
 async function toOutbound(app: App, message: MessageRow): Promise<Outbound> {

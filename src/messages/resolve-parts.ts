@@ -5,6 +5,7 @@
 import type { App } from '../app.ts'
 import { fetchAttachment } from '../attachments/fetch.ts'
 import { type CompleteAttachment, findServable, getSendable } from '../attachments/get.ts'
+import { discard } from '../attachments/keep.ts'
 import { parseDownloadUrl } from '../attachments/wire.ts'
 import { Failure } from '../failure.ts'
 import { isUuid } from '../ids.ts'
@@ -51,11 +52,6 @@ export async function resolveParts(app: App, partnerId: string, parts: readonly 
       return { type: 'media', attachment }
     }),
   }
-}
-
-/** Takes back the bytes of downloads whose message was not accepted. */
-export async function discard(app: App, fetched: readonly CompleteAttachment[]): Promise<void> {
-  await Promise.all(fetched.map(({ storage_key }) => app.storage.delete(storage_key)))
 }
 
 /** Exactly one of the two is set: checked before. Our own CDN's URLs need no download. */

@@ -80,16 +80,17 @@ export async function findOutbound(db: Db, id: string): Promise<MessageRow | und
 /** Moves a message on, only from one of the states named: a late report never moves it back. True when it moved. */
 export async function moveMessage(
   db: Db,
-  key: { id: string } | { carrierRef: string },
+  id: string,
   from: readonly DeliveryStatus[],
   change: Partial<Row<'messages'>> & { delivery_status: DeliveryStatus },
 ): Promise<boolean> {
-  const query = db
+  const { numUpdatedRows } = await db
     .updateTable('messages')
     .set(change)
+    .where('id', '=', id)
     .where('delivery_status', 'in', [...from])
-  const keyed = 'id' in key ? query.where('id', '=', key.id) : query.where('carrier_ref', '=', key.carrierRef)
-  return (await keyed.executeTakeFirst()).numUpdatedRows > 0n
+    .executeTakeFirst()
+  return numUpdatedRows > 0n
 }
 
 export function findByCarrierRef(db: Db, carrierRef: string): Promise<Row<'messages'> | undefined> {

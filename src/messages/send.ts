@@ -2,15 +2,17 @@
 import type { Static } from 'typebox'
 import type { App } from '../app.ts'
 import { getSendable } from '../attachments/get.ts'
+import { discard } from '../attachments/keep.ts'
 import { checkParticipants, findOrCreateChat, findReusableChat, getOpenChat } from '../chats/open.ts'
 import type { Chat } from '../chats/rows.ts'
 import type { Db } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import { findDeclaredType, supportedNames } from '../media/types.ts'
 import { acceptMessage, chooseService } from './accept.ts'
+import { announceChat } from './announce.ts'
 import { checkContent, checkFirstMessage } from './content.ts'
 import { type Answer, once } from './idempotency.ts'
-import { discard, fetchAll, findSource, type Resolved, resolveParts } from './resolve-parts.ts'
+import { fetchAll, findSource, type Resolved, resolveParts } from './resolve-parts.ts'
 import { hasMessage } from './rows.ts'
 import {
   type AcceptedMessage,
@@ -59,7 +61,8 @@ export async function createChat(
     return await store(app, resolved, async (tx) => {
       const now = app.clock.now()
       const service = chooseService(o.content.preferred_service)
-      const chat = await findOrCreateChat(tx, app, who, { service, now })
+      const { chat, isNew } = await findOrCreateChat(tx, app, who, { service, now })
+      if (isNew) await announceChat(tx, app, chat, o.traceId)
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now })
       const answer = { status: 201, body: createdChatJson(chat, message, app.urls.cdn) }
       await remember(tx, message.id, answer)

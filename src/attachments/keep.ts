@@ -1,0 +1,50 @@
+/**
+ * Stores a file that lies in the spool and says what its row is. The row is the caller's to insert, in the transaction of the
+ * message, so that a message which is not accepted leaves no attachment; its bytes are taken back by `discard`.
+ */
+import type { App } from '../app.ts'
+import { newStorageKey } from '../storage/key.ts'
+import type { Spooled } from '../storage/spool.ts'
+import type { CompleteAttachment } from './get.ts'
+
+export type Kept = {
+  partnerId: string
+  filename: string
+  contentType: string
+  source: 'url' | 'inbound'
+  signal: AbortSignal
+}
+
+export async function keepFile(app: App, file: Spooled, o: Kept): Promise<CompleteAttachment> {
+  const storageKey = newStorageKey(app.newId)
+  const stream = file.stream()
+  try {
+    await app.storage.put(storageKey, stream, file.bytes.size, { signal: o.signal })
+  } finally {
+    stream.destroy()
+  }
+  app.metrics.received.inc({ source: o.source }, file.bytes.size)
+  const now = app.clock.now()
+  return {
+    id: app.newId(),
+    partner_id: o.partnerId,
+    filename: o.filename,
+    declared_type: o.contentType,
+    content_type: o.contentType,
+    size_bytes: file.bytes.size,
+    status: 'complete',
+    source: o.source,
+    storage_key: storageKey,
+    sha256: file.sha256,
+    refusal: null,
+    refusal_message: null,
+    created_at: now,
+    upload_expires_at: now,
+    completed_at: now,
+  }
+}
+
+/** Takes back the bytes of files whose message was not accepted. */
+export async function discard(app: Pick<App, 'storage'>, files: readonly CompleteAttachment[]): Promise<void> {
+  await Promise.all(files.map(({ storage_key }) => app.storage.delete(storage_key)))
+}
