@@ -1,5 +1,6 @@
 /** What an operation may use. Data, not a class: an operation that needs less asks for Pick<App, 'db' | 'clock'>. */
 import type { Carrier } from './carriers/carrier.ts'
+import type { Sandbox } from './carriers/sandbox/sandbox.ts'
 import type { Clock } from './clock.ts'
 import type { Db } from './db/schema.ts'
 import type { NewId } from './ids.ts'
@@ -18,6 +19,8 @@ export type App = {
   /** A folder for files that live as long as one request. */
   readonly spoolFolder: string
   readonly carrier: Carrier
+  /** Faults and a movable clock; only where the sandbox is the carrier. */
+  readonly sandbox: Sandbox | undefined
   readonly remote: Remote
   /** What outgoing calls may reach although it is not public. */
   readonly egressAllow: EgressAllow

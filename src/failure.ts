@@ -57,11 +57,20 @@ export class Failure extends Error {
   /** HTTP status, e.g. 404. */
   readonly status: number
 
-  constructor(failure: FailureName, message?: string, options?: { cause?: unknown }) {
+  /** Only for rate_limited: when to come back. */
+  readonly retryAfterSeconds: number | undefined
+
+  constructor(failure: FailureName, message?: string, options?: { cause?: unknown; retryAfterSeconds?: number }) {
     super(message ?? TABLE[failure][2], options)
+    this.retryAfterSeconds = options?.retryAfterSeconds
     this.name = 'Failure'
     this.failure = failure
     this.code = TABLE[failure][0]
     this.status = TABLE[failure][1]
   }
+}
+
+/** The failure that a contract code stands for, the most telling where several share it; undefined for an unknown code. */
+export function failureOfCode(code: number): FailureName | undefined {
+  return (Object.keys(TABLE) as FailureName[]).find((name) => TABLE[name][0] === code)
 }

@@ -7,11 +7,16 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
 import { attachmentRoutes } from './attachments/routes.ts'
+import { movableClock } from './carriers/sandbox/clock.ts'
+import { deliveryRoutes } from './carriers/sandbox/deliveries.ts'
+import { eventRoutes } from './carriers/sandbox/events.ts'
+import { Faults } from './carriers/sandbox/faults.ts'
 import { openSandbox } from './carriers/sandbox/phone.ts'
+import { sandboxRoutes } from './carriers/sandbox/routes.ts'
+import { carryOut } from './carriers/sandbox/steps.ts'
 import { cdnRoutes } from './cdn/routes.ts'
 import { chatRoutes } from './chats/routes.ts'
 import { chatSchemas } from './chats/wire.ts'
-import { systemClock } from './clock.ts'
 import { type Config, ConfigError } from './config.ts'
 import type { Opened } from './db/schema.ts'
 import { lockFolder, openSqlite } from './db/sqlite.ts'
@@ -21,7 +26,7 @@ import { randomHex, uuidv7 } from './ids.ts'
 import { countJobs, releaseAll } from './jobs/jobs.ts'
 import { type Handlers, startWorker } from './jobs/worker.ts'
 import { type Log, openLog } from './log.ts'
-import { deliverMessage, reportDelivery } from './messages/deliver.ts'
+import { deliverMessage } from './messages/deliver.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { messageSchemas } from './messages/wire.ts'
 import { openMetrics } from './metrics.ts'
@@ -86,6 +91,7 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   app.urls.cdn = config.cdnUrl ?? (await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT'))
   const api = await createApi(app, {
     routes: [attachmentRoutes(app), chatRoutes(app), messageRoutes(app), phoneNumberRoutes(app), webhookRoutes(app)],
+    apart: app.sandbox ? { '/sandbox': [sandboxRoutes(app, app.sandbox), deliveryRoutes(app), eventRoutes(app)] } : {},
     schemas: [...chatSchemas, ...messageSchemas, ...webhookSchemas],
     version: VERSION,
   })
@@ -105,7 +111,8 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
 }
 
 async function createApp(config: Config, opened: Opened, log: Log): Promise<App> {
-  const clock = systemClock
+  const sandbox = { clock: movableClock(), faults: new Faults() }
+  const { clock } = sandbox
   const spoolFolder = join(config.dataDir, 'spool')
   await mkdir(spoolFolder, { recursive: true, mode: 0o700 })
   // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
@@ -115,7 +122,8 @@ async function createApp(config: Config, opened: Opened, log: Log): Promise<App>
     db: opened.db,
     storage: await usable('SATCHEL_STORAGE_URL', () => openDisk(config.storagePath, { exclusive })),
     spoolFolder,
-    carrier: openSandbox({ db: opened.db, clock }),
+    carrier: openSandbox({ db: opened.db, clock }, sandbox.faults),
+    sandbox,
     egressAllow: config.egressAllow,
     remote: createRemote({ allow: config.egressAllow, userAgent: USER_AGENT }),
     signingKey: {
@@ -133,8 +141,7 @@ async function createApp(config: Config, opened: Opened, log: Log): Promise<App>
 function handlersFor(app: App): Handlers {
   return {
     'message.send': ({ message_id }, attempt, signal) => deliverMessage(app, message_id, attempt, signal),
-    'sandbox.report': ({ message_id, type }) =>
-      reportDelivery(app, { type, carrierRef: message_id, at: app.clock.now() }),
+    'sandbox.report': (step) => carryOut(app, step),
     'bytes.delete': ({ storage_key }) => app.storage.delete(storage_key),
   }
 }

@@ -23,6 +23,7 @@ export type FetchAttachment = { partnerId: string; url: string; field: string; s
  * bad_file_type, content_mismatch, a Failure of the storage, or the abort's reason.
  */
 export async function fetchAttachment(app: App, o: FetchAttachment): Promise<CompleteAttachment> {
+  await actOutFaults(app, o)
   const { body, contentType } = await app.remote.download(o.url, {
     field: o.field,
     maxBytes: URL_LIMIT_BYTES,
@@ -38,6 +39,13 @@ export async function fetchAttachment(app: App, o: FetchAttachment): Promise<Com
   } finally {
     body.destroy()
   }
+}
+
+async function actOutFaults({ sandbox, clock }: App, o: FetchAttachment): Promise<void> {
+  if (!sandbox) return
+  const slow = sandbox.faults.take('media_download_slow', o.partnerId)
+  if (slow) await clock.sleep((slow.seconds ?? 5) * 1000, o.signal)
+  if (sandbox.faults.take('media_download_failed', o.partnerId)) throw new Failure('download_failed')
 }
 
 async function spoolBody(app: App, body: import('node:stream').Readable, o: FetchAttachment): Promise<Spooled> {

@@ -6,9 +6,14 @@ import { type AttachmentRow, findAttachment, findOwnAttachment } from './rows.ts
 export type CompleteAttachment = AttachmentRow & { storage_key: string; sha256: string }
 
 /** Failure attachment_not_found. */
-export async function getAttachment(app: Pick<App, 'db'>, partnerId: string, id: string): Promise<AttachmentRow> {
+export async function getAttachment(
+  app: Pick<App, 'db' | 'sandbox'>,
+  partnerId: string,
+  id: string,
+): Promise<AttachmentRow> {
   const row = await findOwnAttachment(app.db, partnerId, id.toLowerCase())
   if (!row) throw new Failure('attachment_not_found')
+  if (app.sandbox?.faults.isHeldBack(row.id, app.sandbox.clock.now())) return { ...row, status: 'pending' }
   return row
 }
 
@@ -16,7 +21,11 @@ export async function getAttachment(app: Pick<App, 'db'>, partnerId: string, id:
  * An attachment that may be sent. Failures: attachment_not_found, attachment_not_ready when the bytes are missing, and the
  * reason of the refusal when the content was refused.
  */
-export async function getSendable(app: Pick<App, 'db'>, partnerId: string, id: string): Promise<CompleteAttachment> {
+export async function getSendable(
+  app: Pick<App, 'db' | 'sandbox'>,
+  partnerId: string,
+  id: string,
+): Promise<CompleteAttachment> {
   const row = await getAttachment(app, partnerId, id)
   if (row.status === 'failed') throw new Failure(row.refusal ?? 'bad_file_type', row.refusal_message ?? undefined)
   if (!isComplete(row)) throw new Failure('attachment_not_ready', `Attachment ${row.id} has not been uploaded yet`)

@@ -5,7 +5,7 @@ export type OutboundPart =
   | { type: 'link'; url: string }
   | { type: 'media'; url: string; content_type: string; filename: string; size_bytes: number }
 
-export type Outbound = { id: string; from: string; to: string[]; parts: OutboundPart[] }
+export type Outbound = { id: string; partnerId: string; from: string; to: string[]; parts: OutboundPart[] }
 
 /** `at` in ms since 1970. `carrierRef` is what `send` answered. */
 export type CarrierEvent =

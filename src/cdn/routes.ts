@@ -8,6 +8,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { App } from '../app.ts'
 import { type CompleteAttachment, findServable } from '../attachments/get.ts'
 import { CDN_PATH } from '../attachments/wire.ts'
+import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import { Failure } from '../failure.ts'
 import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
 import { answer } from '../http/range.ts'
@@ -53,6 +54,7 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
     reply.header('Cache-Control', 'no-store')
     throw new Failure('attachment_not_found')
   }
+  await actOutFaults(app, file)
   const { status, start, end, headers } = answer(request, {
     size: file.size_bytes,
     etag: `"${file.sha256}"`,
@@ -75,6 +77,15 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
     request.log.debug({ err: error }, 'download broke off')
   }
   return reply
+}
+
+async function actOutFaults({ sandbox, clock }: App, file: CompleteAttachment): Promise<void> {
+  if (!sandbox) return
+  const take = (kind: FaultKind) => sandbox.faults.take(kind, file.partner_id, { attachment_id: file.id })
+  const slow = take('cdn_slow')
+  if (slow) await clock.sleep((slow.seconds ?? 5) * 1000)
+  if (take('cdn_forbidden')) throw new Failure('access_denied')
+  if (take('cdn_not_found')) throw new Failure('attachment_not_found')
 }
 
 function fileHeaders(file: CompleteAttachment): Record<string, string> {

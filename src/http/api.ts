@@ -8,7 +8,8 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import { sql } from 'kysely'
 import type { TSchema } from 'typebox'
 import type { App } from '../app.ts'
-import { Failure } from '../failure.ts'
+import type { Faults } from '../carriers/sandbox/faults.ts'
+import { Failure, failureOfCode } from '../failure.ts'
 import { authenticate } from './auth.ts'
 import { parseJsonBody } from './json-body.ts'
 import { respondJson } from './respond.ts'
@@ -18,7 +19,13 @@ import { createServer } from './server.ts'
 /** The vendor's public path, and the bare one that the SDKs' own test suites use. */
 const BASE_PATHS = ['/api/partner/v3', '/v3'] as const
 
-export type Rooms = { routes: readonly FastifyPluginAsync[]; schemas: readonly TSchema[]; version: string }
+/** `apart`: routes with an API key that are not part of the vendor's API, under their own prefix. */
+export type Rooms = {
+  routes: readonly FastifyPluginAsync[]
+  apart: Readonly<Record<string, readonly FastifyPluginAsync[]>>
+  schemas: readonly TSchema[]
+  version: string
+}
 
 export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance> {
   const api = createServer(app, 'api')
@@ -48,11 +55,24 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
         v3.addHook('onRequest', async (request) => {
           request.partnerId = await authenticate(app.db, request)
         })
+        if (app.sandbox) addFaults(v3, app.sandbox.faults)
         if (prefix !== BASE_PATHS[0])
           v3.addHook('onRoute', (route) => {
             route.schema = { ...route.schema, hide: true }
           })
         for (const routes of rooms.routes) await v3.register(routes)
+      },
+      { prefix },
+    )
+  }
+
+  for (const [prefix, rooms_] of Object.entries(rooms.apart)) {
+    await api.register(
+      async (apart) => {
+        apart.addHook('onRequest', async (request) => {
+          request.partnerId = await authenticate(app.db, request)
+        })
+        for (const routes of rooms_) await apart.register(routes)
       },
       { prefix },
     )
@@ -81,6 +101,23 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
     throw new Failure('method_not_allowed', `${request.method} is not possible here; ${allowed.join(', ')} is`)
   })
   return api
+}
+
+/** Refuses a call, or stores a send and cuts its connection before the answer, where a fault was armed. */
+function addFaults(v3: FastifyInstance, faults: Faults): void {
+  v3.addHook('preHandler', async (request) => {
+    const about = { method: request.method, path: request.url }
+    const limited = faults.take('rate_limited', request.partnerId, about)
+    if (limited) throw new Failure('rate_limited', undefined, { retryAfterSeconds: limited.retry_after ?? 1 })
+    const name = failureOfCode(faults.take('error', request.partnerId, about)?.code ?? 0)
+    if (name) throw new Failure(name, undefined, name === 'rate_limited' ? { retryAfterSeconds: 1 } : {})
+  })
+  v3.addHook('onSend', async (request, reply) => {
+    const isSend = request.method === 'POST' && /\/chats$|\/messages$|\/voicememo$/.test(request.routeOptions.url ?? '')
+    if (isSend && reply.statusCode < 300 && faults.take('send_ack_lost', request.partnerId, { path: request.url })) {
+      request.raw.socket.destroy()
+    }
+  })
 }
 
 const ABOUT =

@@ -10,9 +10,14 @@ import { validationFailure } from './validation.ts'
 const NOT_WORTH_RETRYING = new Set(['download_failed', 'direct_chat', 'chat_unavailable', 'conflict'])
 
 export function envelope(failure: Failure, traceId: string) {
-  const { code, status, message } = failure
+  const { code, status, message, retryAfterSeconds } = failure
   const docUrl = `https://docs.linqapp.com/error/codes/${Math.floor(code / 1000)}xxx/${code}/`
-  return { success: false as const, error: { status, code, message, doc_url: docUrl }, trace_id: traceId }
+  const retryAfter = retryAfterSeconds === undefined ? {} : { retry_after: retryAfterSeconds }
+  return {
+    success: false as const,
+    error: { status, code, message, doc_url: docUrl, ...retryAfter },
+    trace_id: traceId,
+  }
 }
 
 /** Fastify's error handler for the JSON API. */
@@ -20,7 +25,8 @@ export function respondJson(error: unknown, request: FastifyRequest, reply: Fast
   const failure = toFailure(error)
   logFailure(request.log, failure, error)
   if (NOT_WORTH_RETRYING.has(failure.failure)) reply.header('x-should-retry', 'false')
-  if (failure.status === 503) reply.header('retry-after', '1')
+  const retryAfter = failure.retryAfterSeconds ?? (failure.status === 503 ? 1 : undefined)
+  if (retryAfter !== undefined) reply.header('retry-after', String(retryAfter))
   return reply.code(failure.status).type('application/json').send(envelope(failure, request.id))
 }
 

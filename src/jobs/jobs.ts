@@ -7,7 +7,7 @@ import type { Db } from '../db/schema.ts'
 
 export type Payload = {
   'message.send': { message_id: string }
-  'sandbox.report': { message_id: string; type: 'sent' | 'delivered' }
+  'sandbox.report': { message_id: string; type: 'sent' | 'delivered' | 'read' | 'failed' | 'reply'; code?: 3007 | 4001 }
   'bytes.delete': { storage_key: string }
 }
 export type Kind = keyof Payload

@@ -14,7 +14,7 @@ import {
 } from './payloads.ts'
 import type { MessageRow } from './rows.ts'
 
-type Teller = Pick<App, 'newId' | 'clock' | 'urls'>
+type Teller = Pick<App, 'newId' | 'clock' | 'urls' | 'sandbox'>
 type About = { message: MessageRow; chat: Chat }
 
 export async function announceMessage(tx: Db, app: Teller, type: MessageEventType, about: About): Promise<void> {

@@ -40,7 +40,7 @@ export async function reportDelivery(app: Reporter, { carrierRef, ...report }: C
   })
 }
 
-type Reporter = Pick<App, 'db' | 'newId' | 'clock' | 'urls'>
+type Reporter = Pick<App, 'db' | 'newId' | 'clock' | 'urls' | 'sandbox'>
 type Report = { type: 'sent' | 'delivered' | 'read'; at: number } | Failed
 type Failed = { type: 'failed'; at: number; code: FailureCode; reason?: string }
 
@@ -85,5 +85,5 @@ async function toOutbound(app: App, message: MessageRow): Promise<Outbound> {
     const { filename, content_type, size_bytes } = part.attachment
     return [{ type: 'media', url: downloadUrl(part.attachment, app.urls.cdn), content_type, filename, size_bytes }]
   })
-  return { id: message.id, from: chat.phone_number, to: recipientsOf(chat), parts }
+  return { id: message.id, partnerId: message.partner_id, from: chat.phone_number, to: recipientsOf(chat), parts }
 }

@@ -119,7 +119,7 @@ export async function insertIdempotencyKey(db: Db, row: NewRow<'idempotency_keys
 }
 
 /** Two queries for any number of messages. */
-async function withParts(db: Db, messages: Row<'messages'>[]): Promise<MessageRow[]> {
+export async function withParts(db: Db, messages: Row<'messages'>[]): Promise<MessageRow[]> {
   if (messages.length === 0) return []
   const ids = messages.map((message) => message.id)
   const rows = await db

@@ -126,7 +126,8 @@ async function store<T>(app: App, resolved: Resolved, work: (tx: Db) => Promise<
     const result = await app.db.transaction().execute(async (tx) => {
       const known = resolved.parts.flatMap((part) => (part.type === 'media' ? [part.attachment] : []))
       for (const { id, partner_id } of known) {
-        if (!resolved.fetched.some((fetched) => fetched.id === id)) await getSendable({ db: tx }, partner_id, id)
+        if (!resolved.fetched.some((fetched) => fetched.id === id))
+          await getSendable({ db: tx, sandbox: app.sandbox }, partner_id, id)
       }
       return await work(tx)
     })

@@ -50,6 +50,9 @@ export function uploadRoutes(app: App): FastifyPluginAsync {
       reply.header('Access-Control-Allow-Origin', '*').header('Access-Control-Expose-Headers', 'ETag, X-Trace-ID')
       try {
         const row = await authorize(app, request)
+        if (app.sandbox?.faults.take('upload_forbidden', row.partner_id, { attachment_id: row.id })) {
+          throw new Refused('AccessDenied', 'Access Denied')
+        }
         if (request.headers.expect) reply.raw.writeContinue()
         const received = await receiveUpload(app, row, request.raw, abortOnClose(reply))
         if (received.outcome === 'gone') throw new Refused('NoSuchKey', 'The attachment does not exist')

@@ -3,6 +3,7 @@
  * wants to know. Nothing is sent from here: the dispatcher finds the deliveries once they are committed.
  */
 import type { App } from '../app.ts'
+import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import type { Db } from '../db/schema.ts'
 import type { EventType } from './events.ts'
 import { insertDeliveries, insertEvent, listActiveSubscriptions } from './rows.ts'
@@ -22,7 +23,7 @@ export type NewEvent = {
 }
 
 /** Call it with the transaction of the change. Returns the event's id. */
-export async function emit(tx: Db, app: Pick<App, 'newId' | 'clock'>, event: NewEvent): Promise<string> {
+export async function emit(tx: Db, app: Pick<App, 'newId' | 'clock' | 'sandbox'>, event: NewEvent): Promise<string> {
   const now = app.clock.now()
   const id = app.newId()
   await insertEvent(tx, {
@@ -42,22 +43,34 @@ export async function emit(tx: Db, app: Pick<App, 'newId' | 'clock'>, event: New
       (subscription.phone_numbers === null ||
         (JSON.parse(subscription.phone_numbers) as string[]).includes(event.phoneNumber)),
   )
-  await insertDeliveries(
-    tx,
-    wanted.map((subscription) => ({
+  const deliveries = wanted.flatMap((subscription) => {
+    const { copies, ...timing } = planDelivery(app, event, now)
+    return Array.from({ length: copies }, () => ({
       id: app.newId(),
       subscription_id: subscription.id,
       event_id: id,
       partner_id: event.partnerId,
-      chat_id: event.chatId,
-      status: 'pending',
+      ...timing,
+      status: 'pending' as const,
       attempts: 0,
-      next_attempt_at: now,
       leased_until: 0,
       last_error: null,
       created_at: now,
       finished_at: null,
-    })),
-  )
+    }))
+  })
+  await insertDeliveries(tx, deliveries)
   return id
+}
+
+const REORDERED_BY_MS = 1_000
+
+/** At once and in the order of the chat, but for faults. A delivery without a chat waits for nobody and holds nobody up. */
+function planDelivery(app: Pick<App, 'sandbox'>, { type, partnerId, chatId }: NewEvent, now: number) {
+  const take = (kind: FaultKind) => app.sandbox?.faults.take(kind, partnerId, { event_type: type })
+  const plan = { copies: take('webhook_duplicated') ? 2 : 1, chat_id: chatId, next_attempt_at: now }
+  const delayed = take('webhook_delayed')
+  if (delayed) return { ...plan, next_attempt_at: now + (delayed.seconds ?? 5) * 1000 }
+  if (take('webhook_reordered')) return { ...plan, chat_id: null, next_attempt_at: now + REORDERED_BY_MS }
+  return plan
 }

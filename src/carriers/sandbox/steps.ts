@@ -1,0 +1,29 @@
+/** The job sandbox.report: what the pretend network planned for a message comes true. */
+import type { App } from '../../app.ts'
+import { findChat } from '../../chats/rows.ts'
+import { recipientsOf } from '../../chats/wire.ts'
+import { newTraceId } from '../../ids.ts'
+import type { Payload } from '../../jobs/jobs.ts'
+import { reportDelivery } from '../../messages/deliver.ts'
+import { receiveMessage } from '../../messages/receive.ts'
+import { findOutbound } from '../../messages/rows.ts'
+
+/** Safe to repeat. A message that was deleted meanwhile has no future. */
+export async function carryOut(app: App, step: Payload['sandbox.report']): Promise<void> {
+  const message = await findOutbound(app.db, step.message_id)
+  if (!message) return
+  const report = { carrierRef: step.message_id, at: app.clock.now() }
+  if (step.type === 'failed') await reportDelivery(app, { ...report, type: 'failed', code: step.code ?? 4001 })
+  else if (step.type !== 'reply') await reportDelivery(app, { ...report, type: step.type })
+  else await reply(app, step.message_id)
+}
+
+async function reply(app: App, messageId: string): Promise<void> {
+  const message = await findOutbound(app.db, messageId)
+  const chat = message && (await findChat(app.db, message.partner_id, message.chat_id))
+  const [from] = chat ? recipientsOf(chat) : []
+  if (!message || !chat || !from) return
+  const text = message.parts.find((part) => part.type !== 'media')?.value ?? 'Got it'
+  const about = { from, to: chat.phone_number, text, files: [], service: message.service, sentAt: app.clock.now() }
+  await receiveMessage(app, { ...about, carrierRef: `${messageId}:reply`, traceId: newTraceId() })
+}
