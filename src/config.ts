@@ -70,6 +70,22 @@ const TABLE = {
     default: '',
     parse: parseEgressAllow as (text: string) => EgressAllow,
   }),
+  SATCHEL_RETENTION_DAYS: entry({
+    about: 'Days that events and the attempts to deliver them are kept for looking at.',
+    default: '7',
+    parse: parseDays,
+  }),
+  SATCHEL_GATEWAY_URL: entry({
+    about: 'Where messages are POSTed to for delivery by real transports. Default: the sandbox takes them.',
+    default: '',
+    parse: parseGatewayUrl,
+  }),
+  SATCHEL_GATEWAY_SECRET: entry({
+    about: 'Signs what goes to the gateway and what comes from it: whsec_ and the base64 of 24 to 64 random bytes.',
+    default: '',
+    parse: parseSigningSecret,
+    secret: true,
+  }),
   SATCHEL_LOG_LEVEL: entry({
     about: `One of ${LOG_LEVELS.join(', ')}. Requests that succeed are logged at debug.`,
     default: 'info',
@@ -93,6 +109,7 @@ export type Config = {
   readonly apiKey: string | undefined
   readonly phoneNumbers: readonly string[]
   readonly egressAllow: EgressAllow
+  readonly retentionDays: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
 }
 
@@ -122,6 +139,13 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
   if (v.SATCHEL_PORT === v.SATCHEL_CDN_PORT && v.SATCHEL_PORT !== 0) {
     throw new ConfigError(['SATCHEL_CDN_PORT: must differ from SATCHEL_PORT; the CDN is another origin on purpose.'])
   }
+  const { SATCHEL_GATEWAY_URL: url, SATCHEL_GATEWAY_SECRET: secret } = v
+  if (url !== undefined && secret === undefined) {
+    throw new ConfigError(['SATCHEL_GATEWAY_SECRET: must be set with SATCHEL_GATEWAY_URL.'])
+  }
+  if (url === undefined && secret !== undefined) {
+    throw new ConfigError(['SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.'])
+  }
   const dataDir = v.SATCHEL_DATA_DIR
   return Object.freeze({
     host: v.SATCHEL_HOST,
@@ -135,6 +159,8 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
     apiKey: v.SATCHEL_API_KEY,
     phoneNumbers: v.SATCHEL_PHONE_NUMBERS,
     egressAllow: v.SATCHEL_EGRESS_ALLOW,
+    gateway: url !== undefined && secret !== undefined ? { url, secret } : undefined,
+    retentionDays: v.SATCHEL_RETENTION_DAYS,
     logLevel: v.SATCHEL_LOG_LEVEL,
   })
 }
@@ -197,6 +223,24 @@ function parseBaseUrl(text: string): string | undefined {
   return url.href.replace(/\/+$/, '')
 }
 
+/** Unlike a base URL it is called as it is, query included. */
+function parseGatewayUrl(text: string): string | undefined {
+  if (text === '') return undefined
+  const url = URL.parse(text)
+  if (!url || !['http:', 'https:'].includes(url.protocol) || url.hash || url.username || url.password) {
+    throw new Error(`"${text}" is not an http or https URL without fragment and user.`)
+  }
+  return url.href
+}
+
+function parseSigningSecret(text: string): string | undefined {
+  if (text === '') return undefined
+  const [, base64 = ''] = /^whsec_([A-Za-z0-9+/]+={0,2})$/.exec(text) ?? []
+  const { length } = Buffer.from(base64, 'base64')
+  if (length < 24 || length > 64) throw new Error('must be whsec_ and the base64 of 24 to 64 random bytes.')
+  return text
+}
+
 function parsePath(text: string): string {
   if (text.includes('\0')) throw new Error('a path cannot hold a NUL character.')
   return resolve(text)
@@ -223,6 +267,12 @@ function parsePhoneNumbers(text: string): readonly string[] {
     if (!E164.test(number)) throw new Error(`"${number}" is not in E.164 format, as +12025550100 is.`)
   }
   return [...new Set(numbers)]
+}
+
+function parseDays(text: string): number {
+  const days = Number(text)
+  if (!/^\d{1,4}$/.test(text) || days < 1) throw new Error(`"${text}" is not a whole number of days from 1 to 9999.`)
+  return days
 }
 
 function parseLogLevel(text: string): (typeof LOG_LEVELS)[number] {

@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
 import { attachmentRoutes } from './attachments/routes.ts'
+import { createGatewayRemote, type Gateway, openGateway } from './carriers/gateway.ts'
+import { gatewayRoutes } from './carriers/gateway-routes.ts'
 import { movableClock } from './carriers/sandbox/clock.ts'
 import { deliveryRoutes } from './carriers/sandbox/deliveries.ts'
 import { eventRoutes } from './carriers/sandbox/events.ts'
@@ -17,6 +19,7 @@ import { carryOut } from './carriers/sandbox/steps.ts'
 import { cdnRoutes } from './cdn/routes.ts'
 import { chatRoutes } from './chats/routes.ts'
 import { chatSchemas } from './chats/wire.ts'
+import { systemClock } from './clock.ts'
 import { type Config, ConfigError } from './config.ts'
 import type { Opened } from './db/schema.ts'
 import { lockFolder, openSqlite } from './db/sqlite.ts'
@@ -38,6 +41,7 @@ import { openDisk } from './storage/disk.ts'
 import { uploadRoutes } from './uploads/routes.ts'
 import { VERSION } from './version.ts'
 import { startDispatcher } from './webhooks/deliver.ts'
+import { planSweep, sweepHistory } from './webhooks/retention.ts'
 import { webhookRoutes } from './webhooks/routes.ts'
 import { releaseDeliveries } from './webhooks/rows.ts'
 import { webhookSchemas } from './webhooks/wire.ts'
@@ -82,7 +86,13 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   await releaseAll(opened.db)
   await releaseDeliveries(opened.db)
 
-  const app = await createApp(config, opened, log)
+  const { egressAllow: allow } = config
+  const gateway = config.gateway && {
+    ...config.gateway,
+    remote: createGatewayRemote({ url: config.gateway.url, allow, userAgent: USER_AGENT }),
+  }
+  if (gateway) open.push(() => gateway.remote[Symbol.asyncDispose]())
+  const app = await createApp(config, opened, log, gateway)
   open.push(() => app.remote[Symbol.asyncDispose]())
   const { apiKey, phoneNumbers } = await ensureFirstPartner(app, config)
 
@@ -95,10 +105,12 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
     schemas: [...chatSchemas, ...messageSchemas, ...webhookSchemas],
     version: VERSION,
   })
+  if (gateway) await api.register(gatewayRoutes(app, gateway))
   open.push(() => closeServer(api))
   app.urls.api = config.publicUrl ?? (await listen(api, config.host, config.port, 'SATCHEL_PORT'))
 
-  const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app))
+  await planSweep(app)
+  const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app, config))
   open.push(() => worker.stop())
   const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT })
   open.push(() => dispatcher.stop())
@@ -106,13 +118,16 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
     { egress_allow: describe(config.egressAllow) },
     'outgoing calls reach public addresses, and besides what is allowed',
   )
-  log.info({ api: app.urls.api, cdn: app.urls.cdn, data: config.dataDir }, 'ready')
+  const carrier = gateway ? 'gateway' : 'sandbox'
+  log.info({ api: app.urls.api, cdn: app.urls.cdn, data: config.dataDir, carrier }, 'ready')
   return { urls: app.urls, apiKey, phoneNumbers }
 }
 
-async function createApp(config: Config, opened: Opened, log: Log): Promise<App> {
-  const sandbox = { clock: movableClock(), faults: new Faults() }
-  const { clock } = sandbox
+async function createApp(config: Config, opened: Opened, log: Log, gateway: Gateway | undefined): Promise<App> {
+  const movable = movableClock()
+  const faults = new Faults()
+  const sandbox = gateway ? undefined : { clock: movable, faults }
+  const clock = gateway ? systemClock : movable
   const spoolFolder = join(config.dataDir, 'spool')
   await mkdir(spoolFolder, { recursive: true, mode: 0o700 })
   // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
@@ -122,7 +137,7 @@ async function createApp(config: Config, opened: Opened, log: Log): Promise<App>
     db: opened.db,
     storage: await usable('SATCHEL_STORAGE_URL', () => openDisk(config.storagePath, { exclusive })),
     spoolFolder,
-    carrier: openSandbox({ db: opened.db, clock }, sandbox.faults),
+    carrier: gateway ? openGateway({ ...gateway, clock }) : openSandbox({ db: opened.db, clock }, faults),
     sandbox,
     egressAllow: config.egressAllow,
     remote: createRemote({ allow: config.egressAllow, userAgent: USER_AGENT }),
@@ -138,11 +153,12 @@ async function createApp(config: Config, opened: Opened, log: Log): Promise<App>
   }
 }
 
-function handlersFor(app: App): Handlers {
+function handlersFor(app: App, config: Config): Handlers {
   return {
     'message.send': ({ message_id }, attempt, signal) => deliverMessage(app, message_id, attempt, signal),
     'sandbox.report': (step) => carryOut(app, step),
     'bytes.delete': ({ storage_key }) => app.storage.delete(storage_key),
+    'retention.sweep': () => sweepHistory(app, { keepMs: config.retentionDays * 86_400_000 }),
   }
 }
 
