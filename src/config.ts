@@ -109,6 +109,8 @@ export type Config = {
   readonly apiKey: string | undefined
   readonly phoneNumbers: readonly string[]
   readonly egressAllow: EgressAllow
+  /** undefined: the sandbox is the carrier. */
+  readonly gateway: { readonly url: string; readonly secret: string } | undefined
   readonly retentionDays: number
   readonly logLevel: (typeof LOG_LEVELS)[number]
 }

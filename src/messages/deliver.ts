@@ -1,18 +1,26 @@
 /** Hands accepted messages to the carrier, and takes down what the carrier says of them. */
 import type { App } from '../app.ts'
 import { downloadUrl } from '../attachments/wire.ts'
-import type { CarrierEvent, FailureCode, Outbound, OutboundPart } from '../carriers/carrier.ts'
+import {
+  type CarrierEvent,
+  CarrierRefused,
+  type FailureCode,
+  type Outbound,
+  type OutboundPart,
+} from '../carriers/carrier.ts'
 import { findChat } from '../chats/rows.ts'
 import { recipientsOf } from '../chats/wire.ts'
 import type { Db, DeliveryStatus } from '../db/schema.ts'
+import { Failure } from '../failure.ts'
 import { announceFailure, announceMessage } from './announce.ts'
 import { findByCarrierRef, findOutbound, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
 
-const ATTEMPTS = 6
+/** With the worker's pauses that is about eight and a half minutes: a carrier may be restarted meanwhile. */
+const ATTEMPTS = 11
 
 /**
  * The job message.send. May run again after a crash, with the same message. A message that was deleted, or that has gone
- * further already, is left alone; one that the carrier keeps refusing becomes failed.
+ * further already, is left alone. One that the carrier refuses, or cannot be handed over for too long, becomes failed.
  */
 export async function deliverMessage(app: App, id: string, attempt: number, signal: AbortSignal): Promise<void> {
   const message = await findOutbound(app.db, id)
@@ -23,11 +31,14 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
     const { carrierRef } = await app.carrier.send(outbound, signal)
     await setCarrierRef(app.db, id, carrierRef)
   } catch (error) {
-    if (attempt < ATTEMPTS) throw error
+    const refused = error instanceof CarrierRefused
+    if (!refused && attempt < ATTEMPTS) throw error
     app.log.error({ err: error, message_id: id }, 'message given up')
+    const why = refused
+      ? { code: error.code, reason: error.message }
+      : { code: 3007 as const, reason: 'Maximum delivery attempts exceeded' }
     const at = app.clock.now()
-    const reason = 'Maximum delivery attempts exceeded'
-    await app.db.transaction().execute((tx) => move(tx, app, id, { type: 'failed', at, code: 3007, reason }))
+    await app.db.transaction().execute((tx) => move(tx, app, id, { type: 'failed', at, ...why }))
   }
 }
 
@@ -40,8 +51,16 @@ export async function reportDelivery(app: Reporter, { carrierRef, ...report }: C
   })
 }
 
+/** The same by our own id, for a carrier that calls messages as we do. Failure message_not_found. */
+export async function reportMessage(app: Reporter, id: string, report: Report): Promise<void> {
+  await app.db.transaction().execute(async (tx) => {
+    if (!(await findOutbound(tx, id))) throw new Failure('message_not_found')
+    await move(tx, app, id, report)
+  })
+}
+
 type Reporter = Pick<App, 'db' | 'newId' | 'clock' | 'urls' | 'sandbox'>
-type Report = { type: 'sent' | 'delivered' | 'read'; at: number } | Failed
+export type Report = { type: 'sent' | 'delivered' | 'read'; at: number } | Failed
 type Failed = { type: 'failed'; at: number; code: FailureCode; reason?: string }
 
 /** From which states each report moves a message on. A message can still be delivered after it was called failed. */
@@ -85,5 +104,12 @@ async function toOutbound(app: App, message: MessageRow): Promise<Outbound> {
     const { filename, content_type, size_bytes } = part.attachment
     return [{ type: 'media', url: downloadUrl(part.attachment, app.urls.cdn), content_type, filename, size_bytes }]
   })
-  return { id: message.id, partnerId: message.partner_id, from: chat.phone_number, to: recipientsOf(chat), parts }
+  return {
+    id: message.id,
+    partnerId: message.partner_id,
+    from: chat.phone_number,
+    to: recipientsOf(chat),
+    service: message.service,
+    parts,
+  }
 }
