@@ -1,0 +1,31 @@
+/**
+ * Opens a backend by its URL: the one place that knows which scheme is which. The server opens what its configuration names,
+ * and so do the commands that work beside it.
+ */
+import type { Config } from './config.ts'
+import type { Opened } from './db/schema.ts'
+import { openSqlite } from './db/sqlite.ts'
+import { openDisk } from './storage/disk.ts'
+import type { Storage } from './storage/storage.ts'
+
+const after = (scheme: string, url: string): string | undefined =>
+  url.startsWith(scheme) && url.length > scheme.length ? url.slice(scheme.length) : undefined
+
+/** `sqlite:PATH`. Migrates it. Throws RangeError for a URL of another kind. */
+export async function openDatabase(url: string): Promise<Opened> {
+  const path = after('sqlite:', url)
+  if (path !== undefined) return await openSqlite(path)
+  throw new RangeError('a database is named by sqlite:PATH')
+}
+
+/** `file:PATH`. `exclusive`: no other process uses it. Throws RangeError for a URL of another kind. */
+export async function openStorage(url: string, o: { exclusive: boolean }): Promise<Storage> {
+  const path = after('file:', url)
+  if (path !== undefined) return await openDisk(path, o)
+  throw new RangeError('a storage is named by file:PATH')
+}
+
+/** What SATCHEL_DATABASE_URL and SATCHEL_STORAGE_URL name, or their defaults. */
+export function configuredUrls(config: Config): { database: string; storage: string } {
+  return { database: `sqlite:${config.databasePath}`, storage: `file:${config.storagePath}` }
+}
