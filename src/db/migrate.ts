@@ -1,16 +1,18 @@
 /**
  * Brings a database to the newest schema. All of a run is one transaction, so a migration that fails half way leaves
- * nothing, and two processes that start together wait for each other.
+ * nothing, and processes that start together wait for each other: SQLite's write lock, or an advisory lock of PostgreSQL.
  */
 import type { Kysely } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import * as m0001 from './migrations/0001-attachments-and-messages.ts'
 import * as m0002 from './migrations/0002-webhooks.ts'
+import * as m0003 from './migrations/0003-secrets.ts'
 
 /** A literal record: a folder scan would find .ts in development and .js in a build. */
 const MIGRATIONS: Record<string, Migration> = {
   '0001-attachments-and-messages': m0001,
   '0002-webhooks': m0002,
+  '0003-secrets': m0003,
 }
 
 /** Names of the migrations that ran now; empty when the schema was new enough. */

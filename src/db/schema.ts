@@ -194,6 +194,9 @@ export type WebhookAttemptsTable = {
   headers: string
 }
 
+/** What was made at the first start and has to be the same on every node. SQLite keeps such secrets in files instead. */
+export type SecretsTable = { name: string; value: string; created_at: number }
+
 export type Schema = {
   partners: PartnersTable
   api_keys: ApiKeysTable
@@ -210,13 +213,14 @@ export type Schema = {
   events: EventsTable
   webhook_deliveries: WebhookDeliveriesTable
   webhook_attempts: WebhookAttemptsTable
+  secrets: SecretsTable
 }
 
 export type Db = Kysely<Schema>
 export type Row<T extends keyof Schema> = Selectable<Schema[T]>
 export type NewRow<T extends keyof Schema> = Insertable<Schema[T]>
 
-/** A database that is open and migrated. `skipLocked`: several workers may claim jobs at once. */
+/** A database that is open and migrated. `skipLocked`: other processes may work on it at the same time, and claim jobs. */
 export type Opened = {
   readonly db: Db
   readonly skipLocked: boolean
