@@ -6,6 +6,7 @@ import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
+import { vanish } from './attachments/ephemeral.ts'
 import { attachmentRoutes } from './attachments/routes.ts'
 import { createGatewayRemote, type Gateway, openGateway } from './carriers/gateway.ts'
 import { gatewayRoutes } from './carriers/gateway-routes.ts'
@@ -158,6 +159,7 @@ function handlersFor(app: App, config: Config): Handlers {
     'message.send': ({ message_id }, attempt, signal) => deliverMessage(app, message_id, attempt, signal),
     'sandbox.report': (step) => carryOut(app, step),
     'bytes.delete': ({ storage_key }) => app.storage.delete(storage_key),
+    'attachment.vanish': ({ attachment_id }) => vanish(app, attachment_id),
     'retention.sweep': () => sweepHistory(app, { keepMs: config.retentionDays * 86_400_000 }),
   }
 }

@@ -42,7 +42,7 @@ export function openMetrics(o: { jobs: () => Promise<{ waiting: number; failed: 
     }),
     attachments: new Counter({
       name: 'satchel_attachments_total',
-      help: 'Attachments by what became of them: created, complete, failed, deleted.',
+      help: 'Attachments by what became of them: created, complete, failed, deleted, vanished.',
       labelNames: ['outcome'],
       registers,
     }),

@@ -4,9 +4,10 @@ import { Failure } from '../failure.ts'
 import { iso } from '../http/schemas.ts'
 import { findDeclaredType, isRefusedExtension, supportedNames } from '../media/types.ts'
 import { presign } from '../sigv4.ts'
+import { keepAttachment, vanishTime } from './ephemeral.ts'
 import { cleanFilename } from './filename.ts'
+import { addressOf } from './links.ts'
 import { insertAttachment } from './rows.ts'
-import { downloadUrl } from './wire.ts'
 
 export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 const UPLOAD_SECONDS = 15 * 60
@@ -24,17 +25,26 @@ export async function createAttachment(app: App, input: CreateAttachment) {
   const now = app.clock.now()
   const id = app.newId()
   const expiresAt = Math.floor(now / 1000) * 1000 + UPLOAD_SECONDS * 1000
-  const row = { id, partner_id: input.partnerId, filename }
-  await insertAttachment(app.db, {
-    ...row,
+  const row = {
+    id,
+    partner_id: input.partnerId,
+    filename,
     declared_type: input.content_type,
     content_type: type.contentType,
     size_bytes: input.size_bytes,
-    status: 'pending',
-    source: 'upload',
+    status: 'pending' as const,
+    source: 'upload' as const,
+    storage_key: null,
+    sha256: null,
+    refusal: null,
+    refusal_message: null,
     created_at: now,
     upload_expires_at: expiresAt,
-  })
+    completed_at: null,
+    vanishes_at: await vanishTime(app.db, input.partnerId, now),
+  }
+  if (row.vanishes_at === null) await insertAttachment(app.db, row)
+  else await app.db.transaction().execute((tx) => keepAttachment(tx, row))
   app.metrics.attachments.inc({ outcome: 'created' })
   const headers = { 'Content-Type': input.content_type, 'Content-Length': String(input.size_bytes) }
   return {
@@ -46,7 +56,7 @@ export async function createAttachment(app: App, input: CreateAttachment) {
       now,
       expiresSeconds: UPLOAD_SECONDS,
     }),
-    download_url: downloadUrl(row, app.urls.cdn),
+    download_url: addressOf(app, row),
     http_method: 'PUT' as const,
     expires_at: iso(expiresAt),
     required_headers: headers,

@@ -1,18 +1,19 @@
 /** Finds attachments, for their owner and for the CDN. Foreign and unknown ids look the same. */
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
+import { isVanished } from './ephemeral.ts'
 import { type AttachmentRow, findAttachment, findOwnAttachment } from './rows.ts'
 
 export type CompleteAttachment = AttachmentRow & { storage_key: string; sha256: string }
 
 /** Failure attachment_not_found. */
 export async function getAttachment(
-  app: Pick<App, 'db' | 'sandbox'>,
+  app: Pick<App, 'db' | 'sandbox' | 'clock'>,
   partnerId: string,
   id: string,
 ): Promise<AttachmentRow> {
   const row = await findOwnAttachment(app.db, partnerId, id.toLowerCase())
-  if (!row) throw new Failure('attachment_not_found')
+  if (!row || isVanished(row, app.clock.now())) throw new Failure('attachment_not_found')
   if (app.sandbox?.faults.isHeldBack(row.id, app.sandbox.clock.now())) return { ...row, status: 'pending' }
   return row
 }
@@ -22,7 +23,7 @@ export async function getAttachment(
  * reason of the refusal when the content was refused.
  */
 export async function getSendable(
-  app: Pick<App, 'db' | 'sandbox'>,
+  app: Pick<App, 'db' | 'sandbox' | 'clock'>,
   partnerId: string,
   id: string,
 ): Promise<CompleteAttachment> {
@@ -32,13 +33,14 @@ export async function getSendable(
   return row
 }
 
-/** What the CDN may show under this address: every segment has to be right. */
+/** What the CDN may show under this address: every segment has to be right, and so has the tier. */
 export async function findServable(
-  app: Pick<App, 'db'>,
-  address: { partner_id: string; id: string; filename: string },
+  app: Pick<App, 'db' | 'clock'>,
+  address: { partner_id: string; id: string; filename: string; ephemeral: boolean },
 ): Promise<CompleteAttachment | undefined> {
   const row = await findAttachment(app.db, address.id)
   if (row?.partner_id !== address.partner_id || row.filename !== address.filename) return undefined
+  if ((row.vanishes_at !== null) !== address.ephemeral || isVanished(row, app.clock.now())) return undefined
   return isComplete(row) ? row : undefined
 }
 

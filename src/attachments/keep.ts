@@ -5,6 +5,7 @@
 import type { App } from '../app.ts'
 import { newStorageKey } from '../storage/key.ts'
 import type { Spooled } from '../storage/spool.ts'
+import { vanishTime } from './ephemeral.ts'
 import type { CompleteAttachment } from './get.ts'
 
 export type Kept = {
@@ -41,6 +42,7 @@ export async function keepFile(app: App, file: Spooled, o: Kept): Promise<Comple
     created_at: now,
     upload_expires_at: now,
     completed_at: now,
+    vanishes_at: await vanishTime(app.db, o.partnerId, now),
   }
 }
 

@@ -6,6 +6,7 @@ import { ERRORS, Ref, Uuid } from '../http/schemas.ts'
 import { createAttachment } from './create.ts'
 import { deleteAttachment } from './delete.ts'
 import { getAttachment } from './get.ts'
+import { linkTo } from './links.ts'
 import { attachmentJson, CreateAttachment } from './wire.ts'
 
 const Params = Type.Object({ attachmentId: Uuid })
@@ -38,7 +39,7 @@ export function attachmentRoutes(app: App): FastifyPluginAsyncTypebox {
         },
       },
       async (request) =>
-        attachmentJson(await getAttachment(app, request.partnerId, request.params.attachmentId), app.urls.cdn),
+        attachmentJson(await getAttachment(app, request.partnerId, request.params.attachmentId), linkTo(app)),
     )
 
     api.delete(

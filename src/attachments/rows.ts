@@ -45,6 +45,17 @@ export async function setFailed(
     .execute()
 }
 
+/** Returns when it vanishes now: what was set before stays. undefined: it is gone. */
+export async function setVanishesAt(db: Db, id: string, at: number): Promise<number | undefined> {
+  const row = await db
+    .updateTable('attachments')
+    .set((eb) => ({ vanishes_at: eb.fn.coalesce('vanishes_at', eb.val(at)) }))
+    .where('id', '=', id)
+    .returning('vanishes_at')
+    .executeTakeFirst()
+  return row?.vanishes_at ?? undefined
+}
+
 /** The row that was there, or undefined. */
 export function removeAttachment(db: Db, partnerId: string, id: string): Promise<AttachmentRow | undefined> {
   return db

@@ -1,6 +1,7 @@
-/** Attachments as they go over the wire (contract 1.1 and 1.3), and where they are on the CDN (1.6). */
+/** Attachments as they go over the wire (contract 1.1 and 1.3). */
 import { type Static, Type } from 'typebox'
 import { iso, Time, Uuid } from '../http/schemas.ts'
+import type { LinkTo } from './links.ts'
 import type { AttachmentRow } from './rows.ts'
 
 export const CreateAttachment = Type.Object({
@@ -13,7 +14,7 @@ export const CreatedAttachment = Type.Object(
   {
     attachment_id: Uuid,
     upload_url: Type.String({ description: 'PUT the bytes here within 15 minutes' }),
-    download_url: Type.String({ description: 'Permanent; 404 until the bytes are in' }),
+    download_url: Type.String({ description: 'Permanent, but for the ephemeral tier; 404 until the bytes are in' }),
     http_method: Type.Literal('PUT'),
     expires_at: Time,
     required_headers: Type.Record(Type.String(), Type.String(), {
@@ -38,7 +39,8 @@ export const Attachment = Type.Object(
 
 export const attachmentSchemas = [CreatedAttachment, Attachment]
 
-export function attachmentJson(row: AttachmentRow, cdnUrl: string): Static<typeof Attachment> {
+export function attachmentJson(row: AttachmentRow, link: LinkTo): Static<typeof Attachment> {
+  const url = row.status === 'complete' ? link(row) : undefined
   return {
     id: row.id,
     filename: row.filename,
@@ -46,43 +48,6 @@ export function attachmentJson(row: AttachmentRow, cdnUrl: string): Static<typeo
     size_bytes: row.size_bytes,
     status: row.status,
     created_at: iso(row.created_at),
-    ...(row.status === 'complete' ? { download_url: downloadUrl(row, cdnUrl) } : {}),
-  }
-}
-
-export const CDN_PATH = '/attachments/partners'
-
-type Located = Pick<AttachmentRow, 'id' | 'partner_id' | 'filename'>
-
-export function downloadUrl({ id, partner_id, filename }: Located, cdnUrl: string): string {
-  return `${cdnUrl}${CDN_PATH}/${partner_id}/${id}/${encodeSegment(filename)}`
-}
-
-/** RFC 3986 unreserved characters stay, everything else is percent-encoded. */
-function encodeSegment(text: string): string {
-  return encodeURIComponent(text).replace(
-    /[!'()*]/g,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
-  )
-}
-
-/**
- * What a URL on our own CDN names; undefined when it is not on our CDN. A URL that is, but names nothing we would make,
- * gives an id that no attachment has.
- */
-export function parseDownloadUrl(url: string, cdnUrl: string): Located | undefined {
-  const parsed = URL.parse(url)
-  const base = new URL(`${cdnUrl}/`)
-  if (parsed?.origin !== base.origin) return undefined
-  const prefix = `${base.pathname.slice(0, -1)}${CDN_PATH}/`
-  const [partner_id = '', id = '', name = '', ...rest] = parsed.pathname.startsWith(prefix)
-    ? parsed.pathname.slice(prefix.length).split('/')
-    : []
-  const nothing = { partner_id: '', id: '', filename: '' }
-  if (rest.length > 0) return nothing
-  try {
-    return { partner_id, id, filename: decodeURIComponent(name) }
-  } catch {
-    return nothing
+    ...(url === undefined ? {} : { download_url: url }),
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The CDN: GET and HEAD of complete attachments under their permanent address, with ranges and validators. No row, no
+ * The CDN: GET and HEAD of complete attachments under their address, permanent or signed, with ranges and validators. No row, no
  * bytes: what is deleted is gone at once. Served files are inert: their type is what was found by looking, they open in a
  * sandbox, and only harmless types open in the page at all.
  */
@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { App } from '../app.ts'
 import { type CompleteAttachment, findServable } from '../attachments/get.ts'
-import { CDN_PATH } from '../attachments/wire.ts'
+import { CDN_PATH, checkLink, EPHEMERAL_PATH, type LinkQuery } from '../attachments/links.ts'
 import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import { Failure } from '../failure.ts'
 import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
@@ -29,27 +29,31 @@ const PREFLIGHT = {
   'Access-Control-Max-Age': '86400',
 }
 
-type Address = { Params: { partner_id: string; id: string; filename: string } }
+type Address = { Params: { partner_id: string; id: string; filename: string }; Querystring: LinkQuery }
 
 export function cdnRoutes(app: App): FastifyPluginAsync {
   return async (edge) => {
-    const url = `${CDN_PATH}/:partner_id/:id/:filename`
-    edge.route<Address>({ method: ['GET', 'HEAD'], url, handler: (request, reply) => serve(app, request, reply) })
-    edge.options(url, async (_, reply) => reply.code(204).headers(PREFLIGHT).send())
-    edge.route({
-      method: ['POST', 'PUT', 'PATCH', 'DELETE'],
-      url,
-      handler: async (_, reply) => {
-        reply.header('Allow', 'GET, HEAD, OPTIONS')
-        throw new Failure('method_not_allowed', 'Files can only be read')
-      },
-    })
+    for (const tier of [CDN_PATH, EPHEMERAL_PATH]) {
+      const url = `${tier}/:partner_id/:id/:filename`
+      edge.route<Address>({ method: ['GET', 'HEAD'], url, handler: (request, reply) => serve(app, request, reply) })
+      edge.options(url, async (_, reply) => reply.code(204).headers(PREFLIGHT).send())
+      edge.route({
+        method: ['POST', 'PUT', 'PATCH', 'DELETE'],
+        url,
+        handler: async (_, reply) => {
+          reply.header('Allow', 'GET, HEAD, OPTIONS')
+          throw new Failure('method_not_allowed', 'Files can only be read')
+        },
+      })
+    }
   }
 }
 
 async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyReply): Promise<unknown> {
+  const ephemeral = request.routeOptions.url?.startsWith(EPHEMERAL_PATH) ?? false
   reply.headers(CORS)
-  const file = await findServable(app, request.params)
+  if (ephemeral) checkSignature(app, request, reply)
+  const file = await findServable(app, { ...request.params, ephemeral })
   if (!file) {
     reply.header('Cache-Control', 'no-store')
     throw new Failure('attachment_not_found')
@@ -60,7 +64,7 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
     etag: `"${file.sha256}"`,
     modified: file.completed_at ?? file.created_at,
   })
-  const all = { ...headers, ...fileHeaders(file), 'Cache-Control': CACHE_CONTROL }
+  const all = { ...headers, ...fileHeaders(file), 'Cache-Control': ephemeral ? 'no-store' : CACHE_CONTROL }
   const length = end - start + 1
   if (request.method === 'HEAD' || length <= 0) return reply.code(status).headers(all).send()
 
@@ -77,6 +81,15 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
     request.log.debug({ err: error }, 'download broke off')
   }
   return reply
+}
+
+/** Before anything is looked up, so that only the bearer of a true link learns whether a file is there. */
+function checkSignature(app: App, request: FastifyRequest<Address>, reply: FastifyReply): void {
+  const link = checkLink(app, request.params, request.query)
+  if (link === 'valid') return
+  reply.header('Cache-Control', 'no-store')
+  const expired = 'The link has expired; retrieve the attachment for a new one'
+  throw new Failure('access_denied', link === 'expired' ? expired : 'The link is not one that was made here')
 }
 
 async function actOutFaults({ sandbox, clock }: App, file: CompleteAttachment): Promise<void> {

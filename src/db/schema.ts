@@ -3,18 +3,31 @@
  * a Db first, and a transaction is one too. Columns mean the same in SQLite and PostgreSQL: text, integers, times in
  * milliseconds since 1970, JSON as text, truth as 0 or 1.
  */
-import type { Insertable, Kysely, Selectable } from 'kysely'
+import type { Generated, Insertable, Kysely, Selectable } from 'kysely'
 
 export type Bit = 0 | 1
 export type Service = 'iMessage' | 'SMS' | 'RCS'
 export type DeliveryStatus = 'pending' | 'queued' | 'sent' | 'delivered' | 'received' | 'read' | 'failed'
 
-export type PartnersTable = { id: string; name: string; created_at: number }
+export type PartnersTable = {
+  id: string
+  name: string
+  created_at: number
+  /** 1: what this partner uploads, fetches and receives vanishes after a day. */
+  ephemeral: Generated<Bit>
+}
 
 /** Keys are kept as SHA-256 in hex: they are random and long, so a slow hash would only slow each request. */
 export type ApiKeysTable = { key_hash: string; partner_id: string; created_at: number }
 
-export type PhoneNumbersTable = { id: string; partner_id: string; phone_number: string; created_at: number }
+export type PhoneNumbersTable = {
+  id: string
+  partner_id: string
+  phone_number: string
+  created_at: number
+  /** 1: what is sent or received with this line vanishes after a day. */
+  ephemeral: Generated<Bit>
+}
 
 export type AttachmentsTable = {
   id: string
@@ -37,10 +50,17 @@ export type AttachmentsTable = {
   created_at: number
   upload_expires_at: number
   completed_at: number | null
+  /** Only of the ephemeral tier: from then on it counts as deleted, whether its row is gone yet or not. */
+  vanishes_at: number | null
 }
 
-/** Audit of deletions: who removed what, when. */
-export type AttachmentDeletionsTable = { attachment_id: string; partner_id: string; deleted_at: number }
+/** Audit of deletions, kept for ever: what of whom went when, because it was asked for or because its day was over. */
+export type AttachmentDeletionsTable = {
+  attachment_id: string
+  partner_id: string
+  deleted_at: number
+  reason: Generated<'request' | 'vanished'>
+}
 
 export type ChatsTable = {
   id: string
@@ -194,6 +214,17 @@ export type WebhookAttemptsTable = {
   headers: string
 }
 
+/** How far `migrate-data` has come into this database: one row for each table, and one for the objects. */
+export type MigratedDataTable = {
+  step: string
+  /** What it is copied from, so that two sources are not mixed. */
+  source: string
+  /** JSON: the key of the last row that was copied; null before the first. */
+  last_key: string | null
+  copied: number
+  finished_at: number | null
+}
+
 /** What was made at the first start and has to be the same on every node. SQLite keeps such secrets in files instead. */
 export type SecretsTable = { name: string; value: string; created_at: number }
 
@@ -214,6 +245,7 @@ export type Schema = {
   webhook_deliveries: WebhookDeliveriesTable
   webhook_attempts: WebhookAttemptsTable
   secrets: SecretsTable
+  migrated_data: MigratedDataTable
 }
 
 export type Db = Kysely<Schema>

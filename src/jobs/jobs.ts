@@ -9,6 +9,7 @@ export type Payload = {
   'message.send': { message_id: string }
   'sandbox.report': { message_id: string; type: 'sent' | 'delivered' | 'read' | 'failed' | 'reply'; code?: 3007 | 4001 }
   'bytes.delete': { storage_key: string }
+  'attachment.vanish': { attachment_id: string }
   'retention.sweep': Record<string, never>
 }
 export type Kind = keyof Payload

@@ -1,6 +1,6 @@
 /** Stores a message that passed every check, with all that follows from it, in the transaction that it is given. */
 import type { App } from '../app.ts'
-import { insertAttachment } from '../attachments/rows.ts'
+import { keepAttachment, useWithLine } from '../attachments/ephemeral.ts'
 import { type Chat, touchChat } from '../chats/rows.ts'
 import type { Db, NewRow, Service } from '../db/schema.ts'
 import { enqueue } from '../jobs/jobs.ts'
@@ -17,11 +17,11 @@ export type Acceptance = {
 }
 
 /** From here on the message is the carrier's: a job of this transaction hands it over. */
-export async function acceptMessage(tx: Db, app: Pick<App, 'newId'>, o: Acceptance): Promise<MessageRow> {
+export async function acceptMessage(tx: Db, app: Pick<App, 'newId' | 'clock'>, o: Acceptance): Promise<MessageRow> {
   const { chat, content, resolved, now } = o
   const sender = chat.handles.find((handle) => handle.is_me === 1)
   if (!sender) throw new Error(`chat ${chat.id} has no handle of ours`)
-  for (const attachment of resolved.fetched) await insertAttachment(tx, attachment)
+  for (const attachment of resolved.fetched) await keepAttachment(tx, attachment)
   const id = app.newId()
   const message = {
     id,
@@ -44,7 +44,8 @@ export async function acceptMessage(tx: Db, app: Pick<App, 'newId'>, o: Acceptan
     delivered_at: null,
     read_at: null,
   }
-  const parts = resolved.parts.map((part, position) => partRow(part, id, position))
+  const used = await useParts(tx, app, chat, resolved.parts)
+  const parts = used.map((part, position) => partRow(part, id, position))
   await insertMessage(
     tx,
     message,
@@ -53,6 +54,21 @@ export async function acceptMessage(tx: Db, app: Pick<App, 'newId'>, o: Acceptan
   await touchChat(tx, chat.id, now)
   await enqueue(tx, { id: app.newId(), kind: 'message.send', payload: { message_id: id }, runAt: now })
   return { ...message, parts }
+}
+
+/** The line of the chat may make the files ephemeral. */
+async function useParts(
+  tx: Db,
+  app: Pick<App, 'newId' | 'clock'>,
+  chat: Chat,
+  parts: readonly ResolvedPart[],
+): Promise<ResolvedPart[]> {
+  const line = { partnerId: chat.partner_id, phoneNumber: chat.phone_number }
+  const files = parts.flatMap((part) => (part.type === 'media' ? [part.attachment] : []))
+  const used = new Map((await useWithLine(tx, app, line, files)).map((file) => [file.id, file]))
+  return parts.map((part) =>
+    part.type === 'media' ? { ...part, attachment: used.get(part.attachment.id) ?? part.attachment } : part,
+  )
 }
 
 /** iMessage unless asked otherwise; RCS and SMS never become iMessage, and RCS is possible everywhere here. */

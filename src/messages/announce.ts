@@ -1,5 +1,6 @@
 /** Tells the webhooks what became of a message, in the transaction that made it so. */
 import type { App } from '../app.ts'
+import { linkTo } from '../attachments/links.ts'
 import type { Chat } from '../chats/rows.ts'
 import type { Db } from '../db/schema.ts'
 import { emit } from '../webhooks/emit.ts'
@@ -14,16 +15,17 @@ import {
 } from './payloads.ts'
 import type { MessageRow } from './rows.ts'
 
-type Teller = Pick<App, 'newId' | 'clock' | 'urls' | 'sandbox'>
+type Teller = Pick<App, 'newId' | 'clock' | 'urls' | 'sandbox' | 'signingKey'>
 type About = { message: MessageRow; chat: Chat }
 
 export async function announceMessage(tx: Db, app: Teller, type: MessageEventType, about: About): Promise<void> {
   const { message, chat } = about
+  const link = linkTo(app)
   await emit(tx, app, {
     ...common(type, chat, message.trace_id),
     messageId: message.id,
-    data: messageData(type, message, chat, app.urls.cdn),
-    data2025: messageData2025(type, message, chat, app.urls.cdn),
+    data: messageData(type, message, chat, link),
+    data2025: messageData2025(type, message, chat, link),
   })
 }
 

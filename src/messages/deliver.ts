@@ -1,6 +1,6 @@
 /** Hands accepted messages to the carrier, and takes down what the carrier says of them. */
 import type { App } from '../app.ts'
-import { downloadUrl } from '../attachments/wire.ts'
+import { linkTo } from '../attachments/links.ts'
 import {
   type CarrierEvent,
   CarrierRefused,
@@ -59,7 +59,7 @@ export async function reportMessage(app: Reporter, id: string, report: Report): 
   })
 }
 
-type Reporter = Pick<App, 'db' | 'newId' | 'clock' | 'urls' | 'sandbox'>
+type Reporter = Pick<App, 'db' | 'newId' | 'clock' | 'urls' | 'sandbox' | 'signingKey'>
 export type Report = { type: 'sent' | 'delivered' | 'read'; at: number } | Failed
 type Failed = { type: 'failed'; at: number; code: FailureCode; reason?: string }
 
@@ -97,12 +97,14 @@ async function move(tx: Db, app: Reporter, id: string, report: Report): Promise<
 async function toOutbound(app: App, message: MessageRow): Promise<Outbound> {
   const chat = await findChat(app.db, message.partner_id, message.chat_id)
   if (!chat) throw new Error(`message ${message.id} has no chat`)
+  const link = linkTo(app)
   const parts = message.parts.flatMap((part): OutboundPart[] => {
     if (part.type === 'text') return [{ type: 'text', text: part.value ?? '' }]
     if (part.type === 'link') return [{ type: 'link', url: part.value ?? '' }]
-    if (!part.attachment) return []
+    const url = part.attachment && link(part.attachment)
+    if (!part.attachment || url === undefined) return []
     const { filename, content_type, size_bytes } = part.attachment
-    return [{ type: 'media', url: downloadUrl(part.attachment, app.urls.cdn), content_type, filename, size_bytes }]
+    return [{ type: 'media', url, content_type, filename, size_bytes }]
   })
   return {
     id: message.id,

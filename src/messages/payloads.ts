@@ -2,6 +2,7 @@
  * Pure: messages and chats as webhooks tell of them, in both payload versions (contract 5.6 and 5.8). Key order and explicit
  * nulls are those of the contract's examples.
  */
+import type { LinkTo } from '../attachments/links.ts'
 import type { Chat, HandleRow } from '../chats/rows.ts'
 import { type ChatHandleJson, chatJson, handleJson, healthJson } from '../chats/wire.ts'
 import { iso, isoOrNull } from '../http/schemas.ts'
@@ -11,7 +12,7 @@ import { partJson } from './wire.ts'
 export type MessageEventType = 'message.sent' | 'message.received' | 'message.delivered' | 'message.read'
 
 /** Version 2026-02-03. Times that the event's type is ahead of are null, whatever the row says by now. */
-export function messageData(type: MessageEventType, message: MessageRow, chat: Chat, cdnUrl: string) {
+export function messageData(type: MessageEventType, message: MessageRow, chat: Chat, link: LinkTo) {
   return {
     id: message.id,
     direction: message.direction,
@@ -22,7 +23,7 @@ export function messageData(type: MessageEventType, message: MessageRow, chat: C
       health_status: healthJson(chat),
     },
     sender_handle: senderOf(message, chat),
-    parts: message.parts.map((part) => partData(part, cdnUrl)),
+    parts: message.parts.map((part) => partData(part, link)),
     ...timesAt(type, message),
     effect: message.effect === null ? null : JSON.parse(message.effect),
     reply_to: replyTo(message),
@@ -33,7 +34,7 @@ export function messageData(type: MessageEventType, message: MessageRow, chat: C
 }
 
 /** Version 2025-01-01. */
-export function messageData2025(type: MessageEventType, message: MessageRow, chat: Chat, cdnUrl: string) {
+export function messageData2025(type: MessageEventType, message: MessageRow, chat: Chat, link: LinkTo) {
   const inbound = message.direction === 'inbound'
   const sender = senderOf(message, chat)
   const times = timesAt(type, message)
@@ -54,7 +55,7 @@ export function messageData2025(type: MessageEventType, message: MessageRow, cha
     ...(type === 'message.read' ? { message_id: message.id, read_at: times.read_at } : {}),
     message: {
       id: message.id,
-      parts: message.parts.map((part) => partData(part, cdnUrl)),
+      parts: message.parts.map((part) => partData(part, link)),
       effect: message.effect === null ? null : JSON.parse(message.effect),
       reply_to: replyTo(message),
       is_delivered: times.delivered_at !== null,
@@ -104,8 +105,8 @@ function replyTo(message: MessageRow) {
 }
 
 /** Without reactions; decorations only where there are some. */
-function partData(part: PartRow, cdnUrl: string) {
-  const { reactions: _, ...json } = partJson(part, cdnUrl)
+function partData(part: PartRow, link: LinkTo) {
+  const { reactions: _, ...json } = partJson(part, link)
   if (json.type !== 'text' || json.text_decorations !== null) return json
   return { type: json.type, value: json.value }
 }

@@ -1,5 +1,6 @@
 /** Reading messages back, and forgetting them. */
 import type { App } from '../app.ts'
+import { linkTo } from '../attachments/links.ts'
 import { getChat } from '../chats/open.ts'
 import { findChat } from '../chats/rows.ts'
 import { Failure } from '../failure.ts'
@@ -12,7 +13,7 @@ export async function getMessage(app: App, partnerId: string, id: string): Promi
   const message = await findMessage(app.db, partnerId, id.toLowerCase())
   const chat = message && (await findChat(app.db, partnerId, message.chat_id))
   if (!chat) throw new Failure('message_not_found')
-  return messageJson(message, chat, app.urls.cdn)
+  return messageJson(message, chat, linkTo(app))
 }
 
 /** Newest first. Failure chat_not_found. */
@@ -20,7 +21,8 @@ export async function listChatMessages(app: App, o: { partnerId: string; chatId:
   const chat = await getChat(app, o.partnerId, o.chatId)
   const found = await listMessages(app.db, chat.id, o.page)
   const { rows, next_cursor } = paginate(found, o.page.limit, messagePageKey)
-  return { messages: rows.map((message) => messageJson(message, chat, app.urls.cdn)), next_cursor }
+  const link = linkTo(app)
+  return { messages: rows.map((message) => messageJson(message, chat, link)), next_cursor }
 }
 
 /** Our record only: the recipient keeps the message, and its attachments stay. Failure message_not_found. */

@@ -1,8 +1,8 @@
 /** A message that came in for one of our lines: found or made a chat for, stored, and told to the webhooks. */
 import type { App } from '../app.ts'
+import { keepAttachment, useWithLine } from '../attachments/ephemeral.ts'
 import type { CompleteAttachment } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
-import { insertAttachment } from '../attachments/rows.ts'
 import { findOrCreateChat, isHandle } from '../chats/open.ts'
 import { touchChat } from '../chats/rows.ts'
 import type { Service } from '../db/schema.ts'
@@ -69,7 +69,8 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
     if (isNew) await announceChat(tx, app, chat, inbound.traceId)
     const sender = chat.handles.find((handle) => handle.handle.toLowerCase() === inbound.from.toLowerCase())
     if (!sender) throw new Error(`chat ${chat.id} has no handle ${inbound.from}`)
-    for (const file of inbound.files) await insertAttachment(tx, file)
+    for (const file of inbound.files) await keepAttachment(tx, file)
+    const files = await useWithLine(tx, app, who, inbound.files)
     const id = app.newId()
     const row = {
       id,
@@ -94,7 +95,7 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
     }
     const parts = [
       ...(inbound.text ? [{ type: 'text' as const, value: inbound.text, text_decorations: null }] : []),
-      ...inbound.files.map((attachment) => ({ type: 'media' as const, attachment })),
+      ...files.map((attachment) => ({ type: 'media' as const, attachment })),
     ].map((part, position) => partRow(part, id, position))
     await insertMessage(
       tx,

@@ -5,7 +5,9 @@ import type { Page, PageKey } from '../http/page.ts'
 
 /** A part with the attachment it shows: undefined for text, and for media that is deleted. */
 export type PartRow = Row<'message_parts'> & {
-  attachment: Pick<AttachmentRow, 'id' | 'partner_id' | 'filename' | 'content_type' | 'size_bytes'> | undefined
+  attachment:
+    | Pick<AttachmentRow, 'id' | 'partner_id' | 'filename' | 'content_type' | 'size_bytes' | 'vanishes_at'>
+    | undefined
 }
 export type MessageRow = Row<'messages'> & { parts: PartRow[] }
 
@@ -126,15 +128,18 @@ export async function withParts(db: Db, messages: Row<'messages'>[]): Promise<Me
     .selectFrom('message_parts as p')
     .leftJoin('attachments as a', 'a.id', 'p.attachment_id')
     .selectAll('p')
-    .select(['a.id as a_id', 'a.partner_id', 'a.filename', 'a.content_type', 'a.size_bytes'])
+    .select(['a.id as a_id', 'a.partner_id', 'a.filename', 'a.content_type', 'a.size_bytes', 'a.vanishes_at'])
     .where('p.message_id', 'in', ids)
     .orderBy('p.message_id')
     .orderBy('p.position')
     .execute()
-  const parts = rows.map(({ a_id, partner_id, filename, content_type, size_bytes, ...part }): PartRow => {
+  const parts = rows.map(({ a_id, partner_id, filename, content_type, size_bytes, vanishes_at, ...part }): PartRow => {
     const known =
       a_id !== null && partner_id !== null && filename !== null && content_type !== null && size_bytes !== null
-    return { ...part, attachment: known ? { id: a_id, partner_id, filename, content_type, size_bytes } : undefined }
+    return {
+      ...part,
+      attachment: known ? { id: a_id, partner_id, filename, content_type, size_bytes, vanishes_at } : undefined,
+    }
   })
   const byMessage = Map.groupBy(parts, (part) => part.message_id)
   return messages.map((message) => ({ ...message, parts: byMessage.get(message.id) ?? [] }))

@@ -3,6 +3,7 @@ import type { Static } from 'typebox'
 import type { App } from '../app.ts'
 import { getSendable } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
+import { linkTo } from '../attachments/links.ts'
 import { checkParticipants, findOrCreateChat, findReusableChat, getOpenChat } from '../chats/open.ts'
 import type { Chat } from '../chats/rows.ts'
 import type { Db } from '../db/schema.ts'
@@ -38,7 +39,7 @@ export async function sendMessage(
     const resolved = await resolveParts(app, o.partnerId, o.content.parts)
     return await store(app, resolved, async (tx) => {
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now: app.clock.now() })
-      const body = { chat_id: chat.id, message: sentMessageJson(message, chat, app.urls.cdn) }
+      const body = { chat_id: chat.id, message: sentMessageJson(message, chat, linkTo(app)) }
       const answer = { status: 202, body }
       await remember(tx, message.id, answer)
       return answer
@@ -64,7 +65,7 @@ export async function createChat(
       const { chat, isNew } = await findOrCreateChat(tx, app, who, { service, now })
       if (isNew) await announceChat(tx, app, chat, o.traceId)
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now })
-      const answer = { status: 201, body: createdChatJson(chat, message, app.urls.cdn) }
+      const answer = { status: 201, body: createdChatJson(chat, message, linkTo(app)) }
       await remember(tx, message.id, answer)
       return answer
     })
@@ -80,7 +81,7 @@ export async function sendVoiceMemo(
   const resolved = await resolveVoiceMemo(app, o)
   return await store(app, resolved, async (tx) => {
     const message = await acceptMessage(tx, app, { ...o, chat, resolved, content: {}, now: app.clock.now() })
-    return voiceMemoJson(chat, message, app.urls.cdn)
+    return voiceMemoJson(chat, message, linkTo(app))
   })
 }
 
@@ -127,7 +128,7 @@ async function store<T>(app: App, resolved: Resolved, work: (tx: Db) => Promise<
       const known = resolved.parts.flatMap((part) => (part.type === 'media' ? [part.attachment] : []))
       for (const { id, partner_id } of known) {
         if (!resolved.fetched.some((fetched) => fetched.id === id))
-          await getSendable({ db: tx, sandbox: app.sandbox }, partner_id, id)
+          await getSendable({ ...app, db: tx }, partner_id, id)
       }
       return await work(tx)
     })

@@ -1,6 +1,7 @@
 /** Messages as they go over the wire: what callers send (contract 3, 4.1) and what they get (4.2 to 4.5, 4.8). */
 import { type Static, type TSchema, Type } from 'typebox'
-import { attachmentSchemas, downloadUrl } from '../attachments/wire.ts'
+import type { LinkTo } from '../attachments/links.ts'
+import { attachmentSchemas } from '../attachments/wire.ts'
 import type { Chat } from '../chats/rows.ts'
 import { type ChatHandleJson, displayName, HealthStatus, handleJson, healthJson, recipientsOf } from '../chats/wire.ts'
 import { iso, isoOrNull, Nullable, Ref, ServiceName, Time, Uuid } from '../http/schemas.ts'
@@ -73,7 +74,7 @@ const Reactions = Type.Array(Type.Unknown(), { description: 'Empty when there ar
 const MediaPart = Type.Object({
   type: Type.Literal('media'),
   id: Type.String({ description: 'The attachment; empty once that is deleted' }),
-  url: Type.String({ description: 'Permanent, on the CDN' }),
+  url: Type.String({ description: 'On the CDN; permanent, but for the ephemeral tier' }),
   filename: Type.String(),
   mime_type: Type.String(),
   size_bytes: Type.Integer(),
@@ -172,7 +173,7 @@ export const AcceptedVoiceMemo = Type.Object({
 
 export const messageSchemas = [SentMessage, Message, ...attachmentSchemas]
 
-export function partJson(part: PartRow, cdnUrl: string): PartJson {
+export function partJson(part: PartRow, link: LinkTo): PartJson {
   switch (part.type) {
     case 'text': {
       const decorations = part.text_decorations === null ? null : JSON.parse(part.text_decorations)
@@ -181,24 +182,26 @@ export function partJson(part: PartRow, cdnUrl: string): PartJson {
     case 'link':
       return { type: 'link', value: part.value ?? '', reactions: [] }
     case 'media':
-      return mediaPartJson(part, cdnUrl)
+      return mediaPartJson(part, link)
   }
 }
 
-/** A deleted attachment leaves strings behind, not nulls: clients look into mime_type without asking (contract 1.9). */
-export function mediaPartJson({ attachment }: PartRow, cdnUrl: string): MediaPartJson {
+/** A deleted or vanished attachment leaves strings behind, not nulls: clients look into mime_type without asking (contract 1.9). */
+export function mediaPartJson({ attachment }: PartRow, link: LinkTo): MediaPartJson {
   const gone = { id: '', url: '', filename: '', mime_type: 'application/octet-stream', size_bytes: 0 }
-  const file = attachment && {
-    id: attachment.id,
-    url: downloadUrl(attachment, cdnUrl),
-    filename: attachment.filename,
-    mime_type: attachment.content_type,
-    size_bytes: attachment.size_bytes,
-  }
-  return { type: 'media', ...(file ?? gone), reactions: [] }
+  const url = attachment && link(attachment)
+  const file = attachment &&
+    url !== undefined && {
+      id: attachment.id,
+      url,
+      filename: attachment.filename,
+      mime_type: attachment.content_type,
+      size_bytes: attachment.size_bytes,
+    }
+  return { type: 'media', ...(file || gone), reactions: [] }
 }
 
-export function sentMessageJson(message: MessageRow, chat: Chat, cdnUrl: string): SentMessageJson {
+export function sentMessageJson(message: MessageRow, chat: Chat, link: LinkTo): SentMessageJson {
   const sender = chat.handles.find((handle) => handle.id === message.sender_handle_id)
   if (!sender) throw new Error(`message ${message.id} has a sender that is not in its chat`)
   return {
@@ -206,7 +209,7 @@ export function sentMessageJson(message: MessageRow, chat: Chat, cdnUrl: string)
     created_at: iso(message.created_at),
     delivery_status: message.delivery_status,
     is_read: message.delivery_status === 'read',
-    parts: message.parts.map((part) => partJson(part, cdnUrl)),
+    parts: message.parts.map((part) => partJson(part, link)),
     sent_at: isoOrNull(message.sent_at),
     delivered_at: isoOrNull(message.delivered_at),
     effect: message.effect === null ? null : JSON.parse(message.effect),
@@ -219,8 +222,8 @@ export function sentMessageJson(message: MessageRow, chat: Chat, cdnUrl: string)
   }
 }
 
-export function messageJson(message: MessageRow, chat: Chat, cdnUrl: string): MessageJson {
-  const sent = sentMessageJson(message, chat, cdnUrl)
+export function messageJson(message: MessageRow, chat: Chat, link: LinkTo): MessageJson {
+  const sent = sentMessageJson(message, chat, link)
   return {
     ...sent,
     chat_id: message.chat_id,
@@ -232,7 +235,7 @@ export function messageJson(message: MessageRow, chat: Chat, cdnUrl: string): Me
   }
 }
 
-export function createdChatJson(chat: Chat, message: MessageRow, cdnUrl: string): Static<typeof CreatedChat> {
+export function createdChatJson(chat: Chat, message: MessageRow, link: LinkTo): Static<typeof CreatedChat> {
   return {
     chat: {
       id: chat.id,
@@ -241,15 +244,15 @@ export function createdChatJson(chat: Chat, message: MessageRow, cdnUrl: string)
       is_group: chat.is_group === 1,
       handles: chat.handles.map(handleJson),
       health_status: healthJson(chat),
-      message: sentMessageJson(message, chat, cdnUrl),
+      message: sentMessageJson(message, chat, link),
     },
   }
 }
 
-export function voiceMemoJson(chat: Chat, message: MessageRow, cdnUrl: string): Static<typeof AcceptedVoiceMemo> {
+export function voiceMemoJson(chat: Chat, message: MessageRow, link: LinkTo): Static<typeof AcceptedVoiceMemo> {
   const [part] = message.parts
   if (!part) throw new Error(`voice memo ${message.id} has no part`)
-  const { type: _, reactions: __, ...file } = mediaPartJson(part, cdnUrl)
+  const { type: _, reactions: __, ...file } = mediaPartJson(part, link)
   return {
     voice_memo: {
       id: message.id,

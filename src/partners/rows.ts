@@ -1,5 +1,5 @@
 /** Partners, their API keys and their lines. */
-import type { Db, NewRow, Row } from '../db/schema.ts'
+import type { Bit, Db, NewRow, Row } from '../db/schema.ts'
 
 export function findApiKey(db: Db, keyHash: string): Promise<Row<'api_keys'> | undefined> {
   return db.selectFrom('api_keys').selectAll().where('key_hash', '=', keyHash).executeTakeFirst()
@@ -15,6 +15,38 @@ export async function insertPartner(db: Db, partner: NewRow<'partners'>, keyHash
 
 export function listPartners(db: Db): Promise<Row<'partners'>[]> {
   return db.selectFrom('partners').selectAll().orderBy('created_at').orderBy('id').execute()
+}
+
+/** Which of the two make what they touch ephemeral. */
+export async function findTier(
+  db: Db,
+  of: { partnerId: string; phoneNumber?: string },
+): Promise<{ partner: boolean; line: boolean }> {
+  const row = await db
+    .selectFrom('partners as p')
+    .leftJoin('phone_numbers as n', (join) =>
+      join.onRef('n.partner_id', '=', 'p.id').on('n.phone_number', '=', of.phoneNumber ?? ''),
+    )
+    .select(['p.ephemeral as partner', 'n.ephemeral as line'])
+    .where('p.id', '=', of.partnerId)
+    .executeTakeFirst()
+  return { partner: row?.partner === 1, line: row?.line === 1 }
+}
+
+/** True when there is such a partner. */
+export async function setPartnerTier(db: Db, id: string, ephemeral: Bit): Promise<boolean> {
+  const { numUpdatedRows } = await db.updateTable('partners').set({ ephemeral }).where('id', '=', id).executeTakeFirst()
+  return numUpdatedRows === 1n
+}
+
+/** True when there is such a line. */
+export async function setLineTier(db: Db, phoneNumber: string, ephemeral: Bit): Promise<boolean> {
+  const { numUpdatedRows } = await db
+    .updateTable('phone_numbers')
+    .set({ ephemeral })
+    .where('phone_number', '=', phoneNumber)
+    .executeTakeFirst()
+  return numUpdatedRows === 1n
 }
 
 export function findPhoneNumber(db: Db, phoneNumber: string): Promise<Row<'phone_numbers'> | undefined> {

@@ -1,6 +1,7 @@
 /** What the pretend phones show. */
 import { sql } from 'kysely'
 import type { App } from '../../app.ts'
+import { linkTo } from '../../attachments/links.ts'
 import { withHandles } from '../../chats/rows.ts'
 import type { Db } from '../../db/schema.ts'
 import { iso } from '../../http/schemas.ts'
@@ -52,8 +53,9 @@ export async function phoneMessages(app: App, partnerId: string, handle: string)
   if (ids.length === 0) return []
   const chats = await withHandles(app.db, await app.db.selectFrom('chats').selectAll().where('id', 'in', ids).execute())
   const byId = new Map(chats.map((chat) => [chat.id, chat]))
+  const link = linkTo(app)
   return messages.flatMap((message) => {
     const chat = byId.get(message.chat_id)
-    return chat ? [messageJson(message, chat, app.urls.cdn)] : []
+    return chat ? [messageJson(message, chat, link)] : []
   })
 }
