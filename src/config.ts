@@ -43,10 +43,16 @@ const TABLE = {
     parse: parsePath,
   }),
   SATCHEL_DATABASE_URL: entry({
-    about: 'sqlite:PATH. Default: satchel.sqlite in the data folder.',
+    about:
+      'sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME for several nodes. Default: satchel.sqlite in the data folder.',
     default: '',
-    parse: (text) => parseScheme(text, 'sqlite:'),
+    parse: parseDatabaseUrl,
     secret: true,
+  }),
+  SATCHEL_DATABASE_POOL: entry({
+    about: 'Connections that this node keeps to PostgreSQL.',
+    default: '10',
+    parse: parsePoolSize,
   }),
   SATCHEL_STORAGE_URL: entry({
     about: 'file:PATH. Default: the folder files in the data folder.',
@@ -97,6 +103,7 @@ type Table = typeof TABLE
 type Values = { readonly [N in keyof Table]: ReturnType<Table[N]['parse']> }
 
 export type Config = {
+  readonly roles: readonly Role[]
   readonly host: string
   readonly port: number
   readonly cdnPort: number
@@ -104,7 +111,9 @@ export type Config = {
   readonly publicUrl: string | undefined
   readonly cdnUrl: string | undefined
   readonly dataDir: string
-  readonly databasePath: string
+  /** sqlite:PATH or postgres://... */
+  readonly databaseUrl: string
+  readonly databasePool: number
   readonly storagePath: string
   readonly apiKey: string | undefined
   readonly phoneNumbers: readonly string[]
@@ -125,8 +134,31 @@ export class ConfigError extends Error {
   }
 }
 
+/** What a node does: the JSON API, uploads and the CDN, jobs and webhooks. */
+export const ROLES = ['api', 'edge', 'worker'] as const
+export type Role = (typeof ROLES)[number]
+
+/** What a node that leaves something to others must know of them. */
+function checkRoles(roles: readonly Role[], v: Values): string[] {
+  if (roles.length === ROLES.length) return []
+  const without = `on a node with --role ${roles.join(',')}`
+  const faults: string[] = []
+  if (!v.SATCHEL_DATABASE_URL || v.SATCHEL_DATABASE_URL.startsWith('sqlite:')) {
+    faults.push(
+      `SATCHEL_DATABASE_URL: must be postgres://... ${without}; SQLite serves one process that does everything.`,
+    )
+  }
+  if (!v.SATCHEL_STORAGE_URL) {
+    faults.push(`SATCHEL_STORAGE_URL: must be set ${without}: the nodes share their files.`)
+  }
+  if (!roles.includes('edge') && !v.SATCHEL_CDN_URL) {
+    faults.push(`SATCHEL_CDN_URL: must be set ${without}: uploads and downloads are served by others.`)
+  }
+  return faults
+}
+
 /** Reads, checks and freezes the configuration. Throws ConfigError with all faults together. */
-export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
+export function loadConfig(env: NodeJS.ProcessEnv = process.env, roles: readonly Role[] = ROLES): Config {
   const faults = unknownNames(env).map((name) => `${name} is not a variable of Satchel; see "satchel config --print".`)
   const values: Record<string, unknown> = {}
   for (const [name, { parse, default: fallback }] of Object.entries(TABLE) as [string, Entry<unknown>][]) {
@@ -148,15 +180,19 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
   if (url === undefined && secret !== undefined) {
     throw new ConfigError(['SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.'])
   }
+  const missing = checkRoles(roles, v)
+  if (missing.length > 0) throw new ConfigError(missing)
   const dataDir = v.SATCHEL_DATA_DIR
   return Object.freeze({
+    roles,
     host: v.SATCHEL_HOST,
     port: v.SATCHEL_PORT,
     cdnPort: v.SATCHEL_CDN_PORT,
     publicUrl: v.SATCHEL_PUBLIC_URL,
     cdnUrl: v.SATCHEL_CDN_URL,
     dataDir,
-    databasePath: v.SATCHEL_DATABASE_URL ?? resolve(dataDir, 'satchel.sqlite'),
+    databaseUrl: v.SATCHEL_DATABASE_URL ?? `sqlite:${resolve(dataDir, 'satchel.sqlite')}`,
+    databasePool: v.SATCHEL_DATABASE_POOL,
     storagePath: v.SATCHEL_STORAGE_URL ?? resolve(dataDir, 'files'),
     apiKey: v.SATCHEL_API_KEY,
     phoneNumbers: v.SATCHEL_PHONE_NUMBERS,
@@ -252,6 +288,23 @@ function parseScheme(text: string, scheme: string): string | undefined {
   if (text === '') return undefined
   if (!text.startsWith(scheme) || text.length === scheme.length) throw new Error(`must be ${scheme}PATH.`)
   return parsePath(text.slice(scheme.length))
+}
+
+function parseDatabaseUrl(text: string): string | undefined {
+  if (text === '') return undefined
+  if (text.startsWith('sqlite:')) return `sqlite:${parseScheme(text, 'sqlite:')}`
+  // The text itself holds a password and is never shown.
+  const url = URL.parse(text)
+  if (!url || !['postgres:', 'postgresql:'].includes(url.protocol) || url.pathname.length < 2) {
+    throw new Error('must be sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME.')
+  }
+  return text
+}
+
+function parsePoolSize(text: string): number {
+  const size = Number(text)
+  if (!/^\d{1,4}$/.test(text) || size < 2) throw new Error(`"${text}" is not a whole number from 2 to 9999.`)
+  return size
 }
 
 function parseApiKey(text: string): string | undefined {

@@ -2,7 +2,7 @@
  * Composition: configuration in, a running server and worker out. The only importer of backends; whatever fails on the way
  * up is taken down again, so nothing is ever half started.
  */
-import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
@@ -21,11 +21,12 @@ import { cdnRoutes } from './cdn/routes.ts'
 import { chatRoutes } from './chats/routes.ts'
 import { chatSchemas } from './chats/wire.ts'
 import { systemClock } from './clock.ts'
-import { type Config, ConfigError } from './config.ts'
+import { type Config, ConfigError, type Role } from './config.ts'
 import type { Opened } from './db/schema.ts'
-import { lockFolder, openSqlite } from './db/sqlite.ts'
+import { lockFolder } from './db/sqlite.ts'
 import { createApi } from './http/api.ts'
 import { createEdge } from './http/edge.ts'
+import { createHealth } from './http/health.ts'
 import { randomHex, uuidv7 } from './ids.ts'
 import { countJobs, releaseAll } from './jobs/jobs.ts'
 import { type Handlers, startWorker } from './jobs/worker.ts'
@@ -34,10 +35,12 @@ import { deliverMessage } from './messages/deliver.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { messageSchemas } from './messages/wire.ts'
 import { openMetrics } from './metrics.ts'
-import { ensurePartner, freeSandboxNumbers, newApiKey, PhoneNumberTaken, phoneNumbersOf } from './partners/create.ts'
+import { isPostgres, openDatabase } from './open.ts'
+import { ensureLines, ensurePartner, newApiKey, PhoneNumberTaken } from './partners/create.ts'
 import { phoneNumberRoutes } from './phone-numbers/routes.ts'
 import { describe } from './remote/address.ts'
 import { createRemote } from './remote/request.ts'
+import { type Secrets, secretsInDatabase, secretsInFolder } from './secrets.ts'
 import { openDisk } from './storage/disk.ts'
 import { uploadRoutes } from './uploads/routes.ts'
 import { VERSION } from './version.ts'
@@ -53,9 +56,11 @@ const USER_AGENT = `Satchel/${VERSION}`
 const GRACE_MS = 60_000
 
 export type Satchel = {
+  readonly roles: readonly Role[]
+  /** `api` is the port of health and metrics where the role api is not among them. */
   readonly urls: { api: string; cdn: string }
-  readonly apiKey: string
-  readonly phoneNumbers: readonly string[]
+  /** undefined without the role api: callers have no business here. */
+  readonly partner: FirstPartner | undefined
   /** Takes nothing new, finishes what is under way, closes everything. */
   stop(): Promise<void>
 }
@@ -75,31 +80,67 @@ export async function startSatchel(config: Config): Promise<Satchel> {
 }
 
 type Close = () => unknown
+type FirstPartner = { readonly apiKey: string; readonly phoneNumbers: readonly string[] }
 
 /** Puts what it opens onto `open`, to be closed in the reverse order. */
 async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop'>> {
   const log = openLog(config.logLevel)
-  const lock = await usable('SATCHEL_DATA_DIR', async () => lockFolder(config.dataDir))
-  if (!lock) throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
-  open.push(() => lock[Symbol.dispose]())
-  const opened = await usable('SATCHEL_DATABASE_URL', () => openSqlite(config.databasePath))
+  if (!isPostgres(config.databaseUrl)) await takeFolder(config, open)
+  const opened = await usable('SATCHEL_DATABASE_URL', () =>
+    openDatabase(config.databaseUrl, { poolSize: config.databasePool }),
+  )
   open.push(() => opened[Symbol.asyncDispose]())
-  await releaseAll(opened.db)
-  await releaseDeliveries(opened.db)
+  if (!opened.skipLocked) {
+    await releaseAll(opened.db)
+    await releaseDeliveries(opened.db)
+  }
+  const secrets = opened.skipLocked ? secretsInDatabase(opened.db, systemClock) : secretsInFolder(config.dataDir)
 
-  const { egressAllow: allow } = config
+  const { egressAllow: allow, roles } = config
   const gateway = config.gateway && {
     ...config.gateway,
     remote: createGatewayRemote({ url: config.gateway.url, allow, userAgent: USER_AGENT }),
   }
   if (gateway) open.push(() => gateway.remote[Symbol.asyncDispose]())
-  const app = await createApp(config, opened, log, gateway)
+  const app = await createApp(config, { opened, secrets, log, gateway })
   open.push(() => app.remote[Symbol.asyncDispose]())
-  const { apiKey, phoneNumbers } = await ensureFirstPartner(app, config)
+  const partner = roles.includes('api') ? await ensureFirstPartner(app, config, secrets) : undefined
 
-  const edge = await createEdge(app, [uploadRoutes(app), cdnRoutes(app)])
-  open.push(() => closeServer(edge))
-  app.urls.cdn = config.cdnUrl ?? (await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT'))
+  if (roles.includes('edge')) {
+    const edge = await createEdge(app, [uploadRoutes(app), cdnRoutes(app)])
+    open.push(() => closeServer(edge))
+    app.urls.cdn = await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT')
+  }
+  app.urls.cdn = config.cdnUrl ?? app.urls.cdn
+  const api = roles.includes('api') ? await createWholeApi(app, gateway) : await createHealth(app)
+  open.push(() => closeServer(api))
+  const apiUrl = await listen(api, config.host, config.port, 'SATCHEL_PORT')
+  app.urls.api = config.publicUrl ?? apiUrl
+
+  if (roles.includes('worker')) {
+    await planSweep(app)
+    const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app, config))
+    open.push(() => worker.stop())
+    const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT })
+    open.push(() => dispatcher.stop())
+  }
+  log.info(
+    { egress_allow: describe(config.egressAllow) },
+    'outgoing calls reach public addresses, and besides what is allowed',
+  )
+  const carrier = gateway ? 'gateway' : 'sandbox'
+  log.info({ roles, api: app.urls.api, cdn: app.urls.cdn, data: config.dataDir, carrier }, 'ready')
+  return { roles, urls: app.urls, partner }
+}
+
+/** One process has the data folder; with PostgreSQL nodes share nothing in theirs, and need no lock. */
+async function takeFolder(config: Config, open: Close[]): Promise<void> {
+  const lock = await usable('SATCHEL_DATA_DIR', async () => lockFolder(config.dataDir))
+  if (!lock) throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
+  open.push(() => lock[Symbol.dispose]())
+}
+
+async function createWholeApi(app: App, gateway: Gateway | undefined): Promise<FastifyInstance> {
   const api = await createApi(app, {
     routes: [attachmentRoutes(app), chatRoutes(app), messageRoutes(app), phoneNumberRoutes(app), webhookRoutes(app)],
     apart: app.sandbox ? { '/sandbox': [sandboxRoutes(app, app.sandbox), deliveryRoutes(app), eventRoutes(app)] } : {},
@@ -107,24 +148,12 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
     version: VERSION,
   })
   if (gateway) await api.register(gatewayRoutes(app, gateway))
-  open.push(() => closeServer(api))
-  app.urls.api = config.publicUrl ?? (await listen(api, config.host, config.port, 'SATCHEL_PORT'))
-
-  await planSweep(app)
-  const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app, config))
-  open.push(() => worker.stop())
-  const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT })
-  open.push(() => dispatcher.stop())
-  log.info(
-    { egress_allow: describe(config.egressAllow) },
-    'outgoing calls reach public addresses, and besides what is allowed',
-  )
-  const carrier = gateway ? 'gateway' : 'sandbox'
-  log.info({ api: app.urls.api, cdn: app.urls.cdn, data: config.dataDir, carrier }, 'ready')
-  return { urls: app.urls, apiKey, phoneNumbers }
+  return api
 }
 
-async function createApp(config: Config, opened: Opened, log: Log, gateway: Gateway | undefined): Promise<App> {
+type Parts = { opened: Opened; secrets: Secrets; log: Log; gateway: Gateway | undefined }
+
+async function createApp(config: Config, { opened, secrets, log, gateway }: Parts): Promise<App> {
   const movable = movableClock()
   const faults = new Faults()
   const sandbox = gateway ? undefined : { clock: movable, faults }
@@ -132,7 +161,7 @@ async function createApp(config: Config, opened: Opened, log: Log, gateway: Gate
   const spoolFolder = join(config.dataDir, 'spool')
   await mkdir(spoolFolder, { recursive: true, mode: 0o700 })
   // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
-  const exclusive = config.storagePath.startsWith(config.dataDir)
+  const exclusive = !opened.skipLocked && config.storagePath.startsWith(config.dataDir)
   return {
     urls: { api: '', cdn: '' },
     db: opened.db,
@@ -144,7 +173,7 @@ async function createApp(config: Config, opened: Opened, log: Log, gateway: Gate
     remote: createRemote({ allow: config.egressAllow, userAgent: USER_AGENT }),
     signingKey: {
       accessKeyId: 'satchel',
-      secretAccessKey: await keptSecret(join(config.dataDir, 'upload-signing-key'), async () => randomHex(32)),
+      secretAccessKey: await secrets('upload-signing-key', () => randomHex(32)),
       region: 'local',
     },
     clock,
@@ -164,47 +193,16 @@ function handlersFor(app: App, config: Config): Handlers {
   }
 }
 
-/**
- * The partner that exists at start. What the configuration does not say is made once and kept: the key in a file of the
- * data folder, the numbers in the database.
- */
-async function ensureFirstPartner(app: App, config: Config): Promise<{ apiKey: string; phoneNumbers: string[] }> {
-  const apiKey = config.apiKey ?? (await keptSecret(join(config.dataDir, 'sandbox-api-key'), async () => newApiKey()))
+/** The partner that exists at start. What the configuration does not say of it is made once and kept. */
+async function ensureFirstPartner(app: App, config: Config, secrets: Secrets): Promise<FirstPartner> {
+  const apiKey = config.apiKey ?? (await secrets('sandbox-api-key', newApiKey))
   try {
     const id = await ensurePartner(app, { name: 'sandbox', apiKey, phoneNumbers: config.phoneNumbers })
-    const known = await phoneNumbersOf(app.db, id)
-    if (known.length > 0) return { apiKey, phoneNumbers: known }
-    const phoneNumbers = await freeSandboxNumbers(app.db)
-    await ensurePartner(app, { name: 'sandbox', apiKey, phoneNumbers })
-    return { apiKey, phoneNumbers }
+    return { apiKey, phoneNumbers: await ensureLines(app, id) }
   } catch (error) {
     if (error instanceof PhoneNumberTaken) throw new ConfigError([`SATCHEL_PHONE_NUMBERS: ${error.message}.`])
     throw error
   }
-}
-
-/** A secret that is made at the first start and read at every later one; mode 0600, written whole or not at all. */
-async function keptSecret(path: string, make: () => Promise<string>): Promise<string> {
-  const known = await readFile(path, 'utf8').catch((error) => {
-    if (error.code === 'ENOENT') return undefined
-    throw error
-  })
-  if (known !== undefined) {
-    if (known.trim() === '')
-      throw new ConfigError([`SATCHEL_DATA_DIR: the secret in ${path} is empty; restore or remove it.`])
-    await chmod(path, 0o600)
-    return known.trim()
-  }
-  const secret = await make()
-  const file = await open(`${path}.new`, 'w', 0o600)
-  try {
-    await file.writeFile(`${secret}\n`)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await rename(`${path}.new`, path)
-  return secret
 }
 
 async function listen(server: FastifyInstance, host: string, port: number, variable: string): Promise<string> {

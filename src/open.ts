@@ -2,7 +2,8 @@
  * Opens a backend by its URL: the one place that knows which scheme is which. The server opens what its configuration names,
  * and so do the commands that work beside it.
  */
-import type { Config } from './config.ts'
+import { type Config, ConfigError } from './config.ts'
+import { DatabaseUnusable, openPostgres } from './db/postgres.ts'
 import type { Opened } from './db/schema.ts'
 import { openSqlite } from './db/sqlite.ts'
 import { openDisk } from './storage/disk.ts'
@@ -11,12 +12,25 @@ import type { Storage } from './storage/storage.ts'
 const after = (scheme: string, url: string): string | undefined =>
   url.startsWith(scheme) && url.length > scheme.length ? url.slice(scheme.length) : undefined
 
-/** `sqlite:PATH`. Migrates it. Throws RangeError for a URL of another kind. */
-export async function openDatabase(url: string): Promise<Opened> {
+const POOL_SIZE = 10
+
+/**
+ * `sqlite:PATH` or `postgres://...`. Migrates it. Throws RangeError for a URL of another kind, ConfigError when PostgreSQL
+ * cannot be used.
+ */
+export async function openDatabase(url: string, o: { poolSize?: number } = {}): Promise<Opened> {
   const path = after('sqlite:', url)
   if (path !== undefined) return await openSqlite(path)
-  throw new RangeError('a database is named by sqlite:PATH')
+  if (!isPostgres(url)) throw new RangeError('a database is named by sqlite:PATH or postgres://USER:PASSWORD@HOST/NAME')
+  try {
+    return await openPostgres(url, { poolSize: o.poolSize ?? POOL_SIZE })
+  } catch (error) {
+    throw error instanceof DatabaseUnusable ? new ConfigError([`SATCHEL_DATABASE_URL: ${error.message}.`]) : error
+  }
 }
+
+/** Whether other processes may use the database at the same time. */
+export const isPostgres = (url: string): boolean => /^postgres(ql)?:/.test(url)
 
 /** `file:PATH`. `exclusive`: no other process uses it. Throws RangeError for a URL of another kind. */
 export async function openStorage(url: string, o: { exclusive: boolean }): Promise<Storage> {
@@ -27,5 +41,5 @@ export async function openStorage(url: string, o: { exclusive: boolean }): Promi
 
 /** What SATCHEL_DATABASE_URL and SATCHEL_STORAGE_URL name, or their defaults. */
 export function configuredUrls(config: Config): { database: string; storage: string } {
-  return { database: `sqlite:${config.databasePath}`, storage: `file:${config.storagePath}` }
+  return { database: config.databaseUrl, storage: `file:${config.storagePath}` }
 }

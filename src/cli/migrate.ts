@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
 import { loadConfig } from '../config.ts'
-import { openSqlite } from '../db/sqlite.ts'
+import { openDatabase } from '../open.ts'
 
 const HELP = `satchel migrate
 
@@ -15,7 +15,7 @@ export async function migrateCommand(argv: string[], out: Out): Promise<number> 
     out.stdout(HELP)
     return 0
   }
-  await using opened = await openSqlite(loadConfig().databasePath)
+  await using opened = await openDatabase(loadConfig().databaseUrl)
   const { migrated } = opened
   out.stdout(migrated.length === 0 ? 'The schema is up to date.\n' : `Migrated: ${migrated.join(', ')}\n`)
   return 0

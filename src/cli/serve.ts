@@ -1,23 +1,38 @@
 /** `satchel serve`: runs until it is told to stop, and says at start all that a caller needs to know. */
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
-import { loadConfig } from '../config.ts'
+import { loadConfig, ROLES, type Role } from '../config.ts'
 import { type Satchel, startSatchel } from '../main.ts'
 import { VERSION } from '../version.ts'
 
-const HELP = `satchel serve
+const HELP = `satchel serve [--role api|edge|worker|all[,...]]
 
-Runs the API, uploads, the CDN and the worker until SIGTERM or SIGINT, which finish what is under way.
-Configuration is by SATCHEL_ variables: satchel config --print shows them all.
+Runs until SIGTERM or SIGINT, which finish what is under way. Configuration is by SATCHEL_ variables: satchel config --print
+shows them all. --role says what this node does of the whole, where several share one PostgreSQL and one storage:
+
+  api     the JSON API on SATCHEL_PORT
+  edge    uploads and the CDN on SATCHEL_CDN_PORT
+  worker  durable jobs and webhooks
+  all     all three (default)
+
+A node without the API serves /healthz, /readyz and /metrics on SATCHEL_PORT.
 `
 
 export async function serve(argv: string[], out: Out): Promise<number> {
-  const { values } = parseArgs({ args: argv, options: { help: { type: 'boolean', short: 'h' } } })
+  const { values } = parseArgs({
+    args: argv,
+    options: { role: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+  })
   if (values.help) {
     out.stdout(HELP)
     return 0
   }
-  const config = loadConfig()
+  const roles = parseRoles(values.role ?? 'all')
+  if (!roles) {
+    out.stderr(`satchel: --role takes ${ROLES.join(', ')} or all, with commas between several\n`)
+    return 2
+  }
+  const config = loadConfig(undefined, roles)
   const satchel = await startSatchel(config)
   out.stdout(banner(satchel, config.apiKey !== undefined))
   await stopSignal()
@@ -25,8 +40,20 @@ export async function serve(argv: string[], out: Out): Promise<number> {
   return 0
 }
 
-function banner({ urls, apiKey, phoneNumbers }: Satchel, isConfigured: boolean): string {
+/** In the order of ROLES; undefined when a name is not known. */
+function parseRoles(text: string): Role[] | undefined {
+  const names = text.split(',').map((name) => name.trim())
+  const isKnown = names.every((name) => name === 'all' || ROLES.some((role) => role === name))
+  return isKnown ? ROLES.filter((role) => names.includes('all') || names.includes(role)) : undefined
+}
+
+function banner({ roles, urls, partner }: Satchel, isConfigured: boolean): string {
+  if (!partner) {
+    const cdn = roles.includes('edge') ? `  CDN            ${urls.cdn}\n` : ''
+    return `Satchel ${VERSION} is ready.\n\n  Roles          ${roles.join(', ')}\n${cdn}  Health         ${urls.api}/healthz\n\n`
+  }
   const base = `${urls.api}/api/partner`
+  const { apiKey, phoneNumbers } = partner
   return `Satchel ${VERSION} is ready.
 
   API base URL   ${base}
@@ -34,6 +61,7 @@ function banner({ urls, apiKey, phoneNumbers }: Satchel, isConfigured: boolean):
   Phone numbers  ${phoneNumbers.join(', ')}
   CDN            ${urls.cdn}
   Reference      ${urls.api}/docs
+  Roles          ${roles.join(', ')}
 
 For the official SDKs:
 

@@ -14,6 +14,7 @@ import {
   type Driver,
   Kysely,
   type QueryResult,
+  type SelectModifierNode,
   SqliteAdapter,
   SqliteIntrospector,
   SqliteQueryCompiler,
@@ -68,7 +69,7 @@ function sqliteDialect(connection: SqliteConnection): Dialect {
     createAdapter: () => new TransactionalDdl(),
     createDriver: () => sqliteDriver(connection),
     createIntrospector: (db) => new SqliteIntrospector(db),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
+    createQueryCompiler: () => new WithoutRowLocks(),
   }
 }
 
@@ -78,6 +79,22 @@ class TransactionalDdl extends SqliteAdapter {
     return true
   }
 }
+
+/** A transaction here has the only write lock from its beginning, so "for update" and its like say nothing new. */
+class WithoutRowLocks extends SqliteQueryCompiler {
+  protected override visitSelectModifier(node: SelectModifierNode): void {
+    if (!LOCKS.has(node.modifier)) super.visitSelectModifier(node)
+  }
+}
+
+const LOCKS = new Set<string | undefined>([
+  'ForUpdate',
+  'ForNoKeyUpdate',
+  'ForShare',
+  'ForKeyShare',
+  'SkipLocked',
+  'NoWait',
+])
 
 function sqliteDriver(connection: SqliteConnection): Driver {
   return {

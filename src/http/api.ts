@@ -5,12 +5,12 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
-import { sql } from 'kysely'
 import type { TSchema } from 'typebox'
 import type { App } from '../app.ts'
 import type { Faults } from '../carriers/sandbox/faults.ts'
 import { Failure, failureOfCode } from '../failure.ts'
 import { authenticate } from './auth.ts'
+import { healthRoutes } from './health.ts'
 import { parseJsonBody } from './json-body.ts'
 import { respondJson } from './respond.ts'
 import { ErrorBody } from './schemas.ts'
@@ -79,18 +79,7 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   }
 
   api.get('/openapi.json', { schema: { hide: true } }, async () => api.swagger())
-  api.get('/healthz', { schema: { hide: true } }, async () => ({ status: 'ok' }))
-  api.get('/readyz', { schema: { hide: true } }, async (_, reply) => {
-    const checks = await readiness(app)
-    const ready = Object.values(checks).every((state) => state === 'ok')
-    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...checks })
-  })
-  api.get('/metrics', { schema: { hide: true } }, async (_, reply) => {
-    return reply
-      .serializer(String)
-      .type(app.metrics.registry.contentType)
-      .send(await app.metrics.registry.metrics())
-  })
+  await api.register(healthRoutes(app))
 
   api.setNotFoundHandler(async (request, reply) => {
     const path = request.url.split('?', 1)[0] ?? ''
@@ -123,31 +112,6 @@ function addFaults(v3: FastifyInstance, faults: Faults): void {
 const ABOUT =
   'Attachments for messaging, wire-compatible with the Linq Partner API v3. Point the official SDK at this server by ' +
   'setting its base URL to this origin followed by /api/partner.'
-
-const READY_WITHIN_MS = 2_000
-
-/** Asks the database and the storage something small, each within two seconds. */
-async function readiness(app: App): Promise<{ database: string; storage: string }> {
-  const probe = async (work: Promise<unknown>): Promise<string> => {
-    const limit = new AbortController()
-    const late = app.clock.sleep(READY_WITHIN_MS, limit.signal).then(() => Promise.reject(new Error('too slow')))
-    try {
-      await Promise.race([work, late])
-      return 'ok'
-    } catch (error) {
-      app.log.warn({ err: error }, 'not ready')
-      return 'unavailable'
-    } finally {
-      limit.abort()
-      late.catch(() => {})
-    }
-  }
-  const [database, storage] = await Promise.all([
-    probe(sql`select id from partners limit 1`.execute(app.db)),
-    probe(app.storage.stat('media/ready')),
-  ])
-  return { database, storage }
-}
 
 /** The methods that some route has for a path: a path that exists for another method is 405, not 404. */
 function rememberRoutes(api: FastifyInstance): (path: string) => string[] {

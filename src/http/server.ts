@@ -8,12 +8,13 @@ import { Failure } from '../failure.ts'
 import { newTraceId } from '../ids.ts'
 import { envelope } from './respond.ts'
 
-export type Door = 'api' | 'edge'
+export type Door = 'api' | 'edge' | 'health'
 
 /** Milliseconds. Uploads of 100 MB over a slow line need the long one; the idle limit is what stops a dead client. */
 const LIMITS = {
   api: { requestTimeout: 30_000, connectionTimeout: 60_000 },
   edge: { requestTimeout: 1_800_000, connectionTimeout: 60_000 },
+  health: { requestTimeout: 30_000, connectionTimeout: 60_000 },
 } as const
 const HEADERS_TIMEOUT_MS = 10_000
 const KEEP_ALIVE_MS = 65_000

@@ -13,6 +13,11 @@ export async function insertPartner(db: Db, partner: NewRow<'partners'>, keyHash
     .execute()
 }
 
+/** Until the transaction ends nobody else passes here with the same partner. */
+export async function lockPartner(tx: Db, id: string): Promise<void> {
+  await tx.selectFrom('partners').select('id').where('id', '=', id).forUpdate().execute()
+}
+
 export function listPartners(db: Db): Promise<Row<'partners'>[]> {
   return db.selectFrom('partners').selectAll().orderBy('created_at').orderBy('id').execute()
 }
@@ -61,6 +66,11 @@ export function listPhoneNumbers(db: Db, partnerId: string): Promise<Row<'phone_
     .orderBy('created_at')
     .orderBy('id')
     .execute()
+}
+
+/** Of all partners, in their order. */
+export function listLines(db: Db): Promise<Row<'phone_numbers'>[]> {
+  return db.selectFrom('phone_numbers').selectAll().orderBy('partner_id').orderBy('created_at').orderBy('id').execute()
 }
 
 export async function insertPhoneNumber(db: Db, row: NewRow<'phone_numbers'>): Promise<void> {

@@ -1,4 +1,7 @@
-/** Starts the real program as a child process with a data folder of its own, and talks to it as callers do. */
+/**
+ * Starts the real program as a child process with a data folder of its own, and talks to it as callers do. With
+ * SATCHEL_TEST_DATABASE_URL, a PostgreSQL server, each has a database of its own there instead of SQLite.
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -6,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import LinqAPIV3 from '@linqapp/sdk'
+import { databaseFor, dropDatabase } from './postgres.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/satchel.js', import.meta.url))
 const START_LIMIT_MS = 30_000
@@ -33,17 +37,26 @@ export type Server = {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** `dataDir`: reuse a folder, e.g. after kill(); it is then left for the caller to remove. */
-export async function startServer(o: { env?: Record<string, string>; dataDir?: string } = {}): Promise<Server> {
+type Options = {
+  env?: Record<string, string>
+  /** Reuse a folder, e.g. after kill(); it is then left for the caller to remove. */
+  dataDir?: string
+  /** Default: all. */
+  role?: string
+}
+
+export async function startServer(o: Options = {}): Promise<Server> {
   const dataDir = o.dataDir ?? (await mkdtemp(join(tmpdir(), 'satchel-test-')))
+  const database = o.env?.SATCHEL_DATABASE_URL === undefined ? await databaseFor(dataDir) : undefined
   const env: Record<string, string> = {
     SATCHEL_PORT: '0',
     SATCHEL_CDN_PORT: '0',
     SATCHEL_DATA_DIR: dataDir,
     SATCHEL_LOG_LEVEL: 'info',
+    ...(database ? { SATCHEL_DATABASE_URL: database } : {}),
     ...o.env,
   }
-  const child = spawn(process.execPath, [BIN, 'serve'], {
+  const child = spawn(process.execPath, [BIN, 'serve', '--role', o.role ?? 'all'], {
     env: { ...bareEnvironment(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -57,7 +70,7 @@ export async function startServer(o: { env?: Record<string, string>; dataDir?: s
     const timer = setTimeout(() => reject(new Error(`the server did not start:\n${stderr}`)), START_LIMIT_MS)
     child.stdout.on('data', (chunk) => {
       stdout += chunk
-      if (stdout.includes('LINQ_API_V3_API_KEY=')) resolve()
+      if (/ is ready\.[\s\S]*\n\n$/.test(stdout)) resolve()
     })
     exited.then(() => reject(new Error(`the server ended at its start:\n${stderr}`)), reject)
     void exited.finally(() => clearTimeout(timer))
@@ -65,7 +78,7 @@ export async function startServer(o: { env?: Record<string, string>; dataDir?: s
   })
 
   const found = (pattern: RegExp) => pattern.exec(stdout)?.[1] ?? ''
-  const base = found(/API base URL\s+(\S+)/)
+  const base = found(/API base URL\s+(\S+)/) || `${found(/Health\s+(\S+)\/healthz/)}/api/partner`
   const apiKey = env.SATCHEL_API_KEY ?? found(/API key\s+(\S+)/)
   async function stop(): Promise<number | null> {
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM')
@@ -91,7 +104,9 @@ export async function startServer(o: { env?: Record<string, string>; dataDir?: s
     stop,
     async [Symbol.asyncDispose]() {
       await stop()
-      if (o.dataDir === undefined) await rm(dataDir, { recursive: true, force: true })
+      if (o.dataDir !== undefined) return
+      await rm(dataDir, { recursive: true, force: true })
+      if (database) await dropDatabase(database)
     },
   }
 }
