@@ -17,6 +17,11 @@ export async function findOwnAttachment(db: Db, partnerId: string, id: string): 
   return row?.partner_id === partnerId ? row : undefined
 }
 
+/** Until the transaction ends nobody can delete these. Those that are gone already stay gone. */
+export async function holdAttachments(tx: Db, ids: readonly string[]): Promise<void> {
+  await tx.selectFrom('attachments').select('id').where('id', 'in', ids).orderBy('id').forKeyShare().execute()
+}
+
 /** True when the attachment became complete now; false when it was complete before, or is gone. */
 export async function setComplete(
   db: Db,
@@ -68,4 +73,26 @@ export function removeAttachment(db: Db, partnerId: string, id: string): Promise
 
 export async function insertDeletion(db: Db, row: NewRow<'attachment_deletions'>): Promise<void> {
   await db.insertInto('attachment_deletions').values(row).execute()
+}
+
+const ROWS_AT_A_TIME = 500
+
+/** The audit, oldest first, a page at a time. */
+export async function* listDeletions(
+  db: Db,
+  o: { partnerId: string | undefined; since: number },
+): AsyncGenerator<Row<'attachment_deletions'>> {
+  let query = db.selectFrom('attachment_deletions').selectAll().orderBy('deleted_at').orderBy('attachment_id')
+  if (o.partnerId !== undefined) query = query.where('partner_id', '=', o.partnerId)
+  for (let after = { deleted_at: o.since, attachment_id: '' }; ; ) {
+    const { deleted_at, attachment_id } = after
+    const page = await query
+      .where((eb) => eb(eb.refTuple('deleted_at', 'attachment_id'), '>', eb.tuple(deleted_at, attachment_id)))
+      .limit(ROWS_AT_A_TIME)
+      .execute()
+    yield* page
+    const last = page.at(-1)
+    if (!last || page.length < ROWS_AT_A_TIME) return
+    after = last
+  }
 }

@@ -35,7 +35,7 @@ export function findReusableChat(db: Db, who: Participants): Promise<Chat | unde
   return findChatByRecipients(db, { ...who, recipientsKey: recipientsKey(who.recipients) })
 }
 
-/** The chat as it is, or made now. Call it in the transaction that stores its first message. */
+/** The chat as it is, or made now, also when another node makes it. Call it in the transaction that stores its first message. */
 export async function findOrCreateChat(
   tx: Db,
   app: Pick<App, 'newId'>,
@@ -71,8 +71,10 @@ export async function findOrCreateChat(
       left_at: null,
     }),
   )
-  await insertChat(tx, row, handles)
-  return { chat: { ...row, handles } as Chat, isNew: true }
+  if (await insertChat(tx, row, handles)) return { chat: { ...row, handles } as Chat, isNew: true }
+  const other = await findReusableChat(tx, who)
+  if (!other) throw new Failure('chat_being_created')
+  return { chat: other, isNew: false }
 }
 
 /** Failures: chat_not_found, also for foreign ones; chat_unavailable when our line has left it. */

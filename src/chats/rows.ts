@@ -7,9 +7,16 @@ export type HandleRow = Row<'chat_handles'>
 /** A chat with its handles, ours first. */
 export type Chat = ChatRow & { handles: HandleRow[] }
 
-export async function insertChat(db: Db, chat: NewRow<'chats'>, handles: NewRow<'chat_handles'>[]): Promise<void> {
-  await db.insertInto('chats').values(chat).execute()
-  await db.insertInto('chat_handles').values(handles).execute()
+/** False when there is such a chat already; then nothing is written. Waits for another node that is making it. */
+export async function insertChat(tx: Db, chat: NewRow<'chats'>, handles: NewRow<'chat_handles'>[]): Promise<boolean> {
+  const { numInsertedOrUpdatedRows } = await tx
+    .insertInto('chats')
+    .values(chat)
+    .onConflict((oc) => oc.columns(['partner_id', 'phone_number', 'recipients_key']).doNothing())
+    .executeTakeFirst()
+  if (numInsertedOrUpdatedRows !== 1n) return false
+  await tx.insertInto('chat_handles').values(handles).execute()
+  return true
 }
 
 export async function findChat(db: Db, partnerId: string, id: string): Promise<Chat | undefined> {

@@ -72,7 +72,10 @@ export async function finish(db: Db, job: Job): Promise<void> {
   await db.deleteFrom('jobs').where('id', '=', job.id).execute()
 }
 
-/** Gives the job back to run at `at`, or keeps it as failed for ever. `error` is for people. */
+/**
+ * Gives the job back to run at `at`, or keeps it as failed for ever, unless the lease was lost and another worker has it now.
+ * `error` is for people.
+ */
 export async function retryAt(db: Db, job: Job, at: number | 'never', now: number, error: string): Promise<void> {
   await db
     .updateTable('jobs')
@@ -82,6 +85,7 @@ export async function retryAt(db: Db, job: Job, at: number | 'never', now: numbe
       ...(at === 'never' ? { failed_at: now } : { run_at: at }),
     })
     .where('id', '=', job.id)
+    .where('attempt', '=', job.attempt)
     .execute()
 }
 

@@ -11,9 +11,10 @@ import {
 import { findChat } from '../chats/rows.ts'
 import { recipientsOf } from '../chats/wire.ts'
 import type { Db, DeliveryStatus } from '../db/schema.ts'
+import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { announceFailure, announceMessage } from './announce.ts'
-import { findByCarrierRef, findOutbound, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
+import { findByCarrierRef, findOutbound, lockMessage, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
 
 /** With the worker's pauses that is about eight and a half minutes: a carrier may be restarted meanwhile. */
 const ATTEMPTS = 11
@@ -38,13 +39,13 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
       ? { code: error.code, reason: error.message }
       : { code: 3007 as const, reason: 'Maximum delivery attempts exceeded' }
     const at = app.clock.now()
-    await app.db.transaction().execute((tx) => move(tx, app, id, { type: 'failed', at, ...why }))
+    await inTransaction(app.db, (tx) => move(tx, app, id, { type: 'failed', at, ...why }))
   }
 }
 
 /** Safe to repeat: what has happened already changes nothing. An unknown reference is an error, so that it is tried again. */
 export async function reportDelivery(app: Reporter, { carrierRef, ...report }: CarrierEvent): Promise<void> {
-  await app.db.transaction().execute(async (tx) => {
+  await inTransaction(app.db, async (tx) => {
     const message = await findByCarrierRef(tx, carrierRef)
     if (!message) throw new Error(`no message has the carrier reference ${carrierRef}`)
     await move(tx, app, message.id, report)
@@ -53,7 +54,7 @@ export async function reportDelivery(app: Reporter, { carrierRef, ...report }: C
 
 /** The same by our own id, for a carrier that calls messages as we do. Failure message_not_found. */
 export async function reportMessage(app: Reporter, id: string, report: Report): Promise<void> {
-  await app.db.transaction().execute(async (tx) => {
+  await inTransaction(app.db, async (tx) => {
     if (!(await findOutbound(tx, id))) throw new Failure('message_not_found')
     await move(tx, app, id, report)
   })
@@ -73,6 +74,7 @@ const MOVES: Record<Report['type'], readonly DeliveryStatus[]> = {
 
 /** One step forward, told to the webhooks when it was one. SMS reports nothing beyond sent (contract 4.7). */
 async function move(tx: Db, app: Reporter, id: string, report: Report): Promise<void> {
+  await lockMessage(tx, id)
   const before = await findOutbound(tx, id)
   if (!before || (before.service === 'SMS' && ['delivered', 'read'].includes(report.type))) return
   const times = {

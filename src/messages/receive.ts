@@ -6,8 +6,9 @@ import { discard } from '../attachments/keep.ts'
 import { findOrCreateChat, isHandle } from '../chats/open.ts'
 import { touchChat } from '../chats/rows.ts'
 import type { Service } from '../db/schema.ts'
+import { CommitUnknown, inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
-import { findPhoneNumber } from '../partners/rows.ts'
+import { findPhoneNumber, lockLine } from '../partners/rows.ts'
 import { partRow } from './accept.ts'
 import { announceChat, announceMessage } from './announce.ts'
 import { findByCarrierRef, insertMessage } from './rows.ts'
@@ -42,14 +43,16 @@ export async function ownerOfLine(app: Pick<App, 'db'>, line: string): Promise<s
 /** Failures: bad_phone_number, bad_message when it is empty, phone_number_forbidden. */
 export async function receiveMessage(app: App, inbound: Inbound): Promise<ReceivedMessage> {
   try {
-    return await store(app, inbound)
+    const { isNew, ...received } = await store(app, inbound)
+    if (!isNew) await discard(app, inbound.files)
+    return received
   } catch (error) {
-    await discard(app, inbound.files)
+    if (!(error instanceof CommitUnknown)) await discard(app, inbound.files)
     throw error
   }
 }
 
-async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
+async function store(app: App, inbound: Inbound): Promise<ReceivedMessage & { isNew: boolean }> {
   const others = [inbound.from, ...(inbound.others ?? [])].filter((handle) => handle !== inbound.to)
   const wrong = others.find((handle) => !isHandle(handle))
   if (wrong !== undefined) throw new Failure('bad_phone_number', `from: "${wrong.slice(0, 100)}" is not a phone number`)
@@ -57,12 +60,11 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
   if (!inbound.text && inbound.files.length === 0) throw new Failure('bad_message', 'a message needs text or media')
   const partnerId = await ownerOfLine(app, inbound.to)
 
-  return await app.db.transaction().execute(async (tx) => {
+  return await inTransaction(app.db, async (tx) => {
+    // The carrier may say the same to two nodes at once: the second waits here until the first has stored it.
+    if (inbound.carrierRef !== null) await lockLine(tx, inbound.to)
     const known = inbound.carrierRef === null ? undefined : await findByCarrierRef(tx, inbound.carrierRef)
-    if (known) {
-      await discard(app, inbound.files)
-      return { chatId: known.chat_id, messageId: known.id }
-    }
+    if (known) return { chatId: known.chat_id, messageId: known.id, isNew: false }
     const now = app.clock.now()
     const who = { partnerId, phoneNumber: inbound.to, recipients: [...new Set(others)] }
     const { chat, isNew } = await findOrCreateChat(tx, app, who, { service: inbound.service, now })
@@ -104,6 +106,6 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
     )
     await touchChat(tx, chat.id, now)
     await announceMessage(tx, app, 'message.received', { message: { ...row, parts }, chat })
-    return { chatId: chat.id, messageId: id }
+    return { chatId: chat.id, messageId: id, isNew: true }
   })
 }

@@ -79,6 +79,11 @@ export async function findOutbound(db: Db, id: string): Promise<MessageRow | und
   return row && (await withParts(db, [row]))[0]
 }
 
+/** Reports of one message are taken down one after the other, so that their events have its order. */
+export async function lockMessage(tx: Db, id: string): Promise<void> {
+  await tx.selectFrom('messages').select('id').where('id', '=', id).forUpdate().execute()
+}
+
 /** Moves a message on, only from one of the states named: a late report never moves it back. True when it moved. */
 export async function moveMessage(
   db: Db,

@@ -4,9 +4,11 @@ import type { App } from '../app.ts'
 import { getSendable } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
 import { linkTo } from '../attachments/links.ts'
+import { holdAttachments } from '../attachments/rows.ts'
 import { checkParticipants, findOrCreateChat, findReusableChat, getOpenChat } from '../chats/open.ts'
 import type { Chat } from '../chats/rows.ts'
 import type { Db } from '../db/schema.ts'
+import { CommitUnknown, inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { findDeclaredType, supportedNames } from '../media/types.ts'
 import { acceptMessage, chooseService } from './accept.ts'
@@ -119,23 +121,25 @@ async function checkReply(app: App, chat: Chat | undefined, content: MessageCont
 }
 
 /**
- * One transaction for a message and all that belongs to it. The attachments are looked up again in it: one that was deleted
- * during a download must not be sent. What was downloaded is taken back when the message is not accepted.
+ * One transaction for a message and all that belongs to it. The attachments are looked up again in it, and held until its end:
+ * one that was deleted during a download must not be sent. What was downloaded is taken back when the message is not accepted;
+ * when nobody knows whether it was, the bytes stay (`sweep` finds them).
  */
 async function store<T>(app: App, resolved: Resolved, work: (tx: Db) => Promise<T>): Promise<T> {
   try {
-    const result = await app.db.transaction().execute(async (tx) => {
-      const known = resolved.parts.flatMap((part) => (part.type === 'media' ? [part.attachment] : []))
-      for (const { id, partner_id } of known) {
-        if (!resolved.fetched.some((fetched) => fetched.id === id))
-          await getSendable({ ...app, db: tx }, partner_id, id)
-      }
+    const fetched = new Set(resolved.fetched.map(({ id }) => id))
+    const used = resolved.parts.flatMap((part) => (part.type === 'media' ? [part.attachment] : []))
+    const known = used.filter(({ id }) => !fetched.has(id))
+    const result = await inTransaction(app.db, async (tx) => {
+      const ids = known.map(({ id }) => id)
+      if (ids.length > 0) await holdAttachments(tx, ids)
+      for (const { id, partner_id } of known) await getSendable({ ...app, db: tx }, partner_id, id)
       return await work(tx)
     })
     app.metrics.messages.inc()
     return result
   } catch (error) {
-    await discard(app, resolved.fetched)
+    if (!(error instanceof CommitUnknown)) await discard(app, resolved.fetched)
     throw error
   }
 }

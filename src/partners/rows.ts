@@ -18,6 +18,10 @@ export async function lockPartner(tx: Db, id: string): Promise<void> {
   await tx.selectFrom('partners').select('id').where('id', '=', id).forUpdate().execute()
 }
 
+export async function lockLine(tx: Db, phoneNumber: string): Promise<void> {
+  await tx.selectFrom('phone_numbers').select('id').where('phone_number', '=', phoneNumber).forUpdate().execute()
+}
+
 export function listPartners(db: Db): Promise<Row<'partners'>[]> {
   return db.selectFrom('partners').selectAll().orderBy('created_at').orderBy('id').execute()
 }

@@ -5,6 +5,7 @@
 import type { App } from '../app.ts'
 import { systemClock } from '../clock.ts'
 import type { Opened } from '../db/schema.ts'
+import { inTransaction } from '../db/transaction.ts'
 import { type Loop, startLoop } from '../jobs/loop.ts'
 import { RemoteError } from '../remote/error.ts'
 import { type Claimed, claimDeliveries, FAILURES_THAT_OPEN } from './claim.ts'
@@ -15,6 +16,8 @@ import {
   findEvent,
   findSubscription,
   insertAttempt,
+  lockSubscription,
+  postponeDelivery,
   updateDelivery,
   updateSubscription,
 } from './rows.ts'
@@ -88,7 +91,7 @@ async function attempt(app: App, { delivery, subscription }: Claimed, userAgent:
   const began = performance.now()
   const answer = await post(app, subscription.target_url, headers, body)
   const latencyMs = Math.round(performance.now() - began)
-  await app.db.transaction().execute(async (tx) => {
+  await inTransaction(app.db, async (tx) => {
     const tried = {
       id: app.newId(),
       delivery_id: delivery.id,
@@ -125,14 +128,19 @@ async function post(app: App, url: string, headers: Record<string, string>, body
 
 /** Inside the transaction that records the attempt. The subscription is read anew: others were at it meanwhile. */
 async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, answer: Answer): Promise<void> {
-  const subscription = await findSubscription(app.db, delivery.subscription_id)
   const outcome = outcomeOf('status' in answer ? answer.status : answer.error.kind)
+  const seen = await findSubscription(app.db, delivery.subscription_id)
+  // The usual success changes nothing of it, and need not wait for others.
+  const subscription =
+    seen && outcome === 'delivered' && seen.failures === 0
+      ? seen
+      : await lockSubscription(app.db, delivery.subscription_id)
   const now = app.clock.now()
   const error = 'status' in answer ? `answered ${answer.status}` : answer.error.message
   const done = { leased_until: 0, finished_at: now }
   if (outcome === 'delivered') {
-    await updateDelivery(app.db, delivery.id, { ...done, status: 'delivered', last_error: null })
     if (subscription?.failures) await updateSubscription(app.db, subscription.id, { failures: 0, open_until: 0 })
+    await updateDelivery(app.db, delivery.id, { ...done, status: 'delivered', last_error: null })
     return
   }
   const retryAfter = 'status' in answer && answer.retryAfter !== undefined ? { retryAfter: answer.retryAfter } : {}
@@ -140,8 +148,8 @@ async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, ans
     outcome === 'retry' && subscription?.is_active
       ? nextAttemptAt({ attempt: delivery.attempts, now, random: Math.random, ...retryAfter })
       : 'never'
-  const change = next === 'never' ? { ...done, status: 'failed' as const } : { leased_until: 0, next_attempt_at: next }
-  await updateDelivery(app.db, delivery.id, { ...change, last_error: error })
+  if (next === 'never') await updateDelivery(app.db, delivery.id, { ...done, status: 'failed', last_error: error })
+  else await postponeDelivery(app.db, delivery, next, error)
   if (!subscription) return
   if (outcome === 'gone') {
     await updateSubscription(app.db, subscription.id, { is_active: 0, updated_at: now })

@@ -6,7 +6,7 @@ import type { App } from '../app.ts'
 import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import type { Db } from '../db/schema.ts'
 import type { EventType } from './events.ts'
-import { insertDeliveries, insertEvent, listActiveSubscriptions } from './rows.ts'
+import { holdActiveSubscriptions, insertDeliveries, insertEvent } from './rows.ts'
 
 export type NewEvent = {
   type: EventType
@@ -37,7 +37,7 @@ export async function emit(tx: Db, app: Pick<App, 'newId' | 'clock' | 'sandbox'>
     data_2025: event.data2025 === undefined ? null : JSON.stringify(event.data2025),
     created_at: now,
   })
-  const wanted = (await listActiveSubscriptions(tx, event.partnerId)).filter(
+  const wanted = (await holdActiveSubscriptions(tx, event.partnerId)).filter(
     (subscription) =>
       (JSON.parse(subscription.subscribed_events) as string[]).includes(event.type) &&
       (subscription.phone_numbers === null ||

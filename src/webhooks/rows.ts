@@ -13,6 +13,11 @@ export function findSubscription(db: Db, id: string): Promise<SubscriptionRow | 
   return db.selectFrom('webhook_subscriptions').selectAll().where('id', '=', id).executeTakeFirst()
 }
 
+/** Nobody else changes it until the transaction ends. Taken before its deliveries are, always in this order. */
+export function lockSubscription(tx: Db, id: string): Promise<SubscriptionRow | undefined> {
+  return tx.selectFrom('webhook_subscriptions').selectAll().where('id', '=', id).forUpdate().executeTakeFirst()
+}
+
 export async function findOwnSubscription(db: Db, partnerId: string, id: string): Promise<SubscriptionRow | undefined> {
   const row = await findSubscription(db, id)
   return row?.partner_id === partnerId ? row : undefined
@@ -28,12 +33,15 @@ export function listSubscriptions(db: Db, partnerId: string): Promise<Subscripti
     .execute()
 }
 
-export function listActiveSubscriptions(db: Db, partnerId: string) {
-  return db
+/** They stay as they are until the transaction ends, so that nothing is owed to one that is being removed. */
+export function holdActiveSubscriptions(tx: Db, partnerId: string) {
+  return tx
     .selectFrom('webhook_subscriptions')
     .select(['id', 'subscribed_events', 'phone_numbers'])
     .where('partner_id', '=', partnerId)
     .where('is_active', '=', 1)
+    .orderBy('id')
+    .forShare()
     .execute()
 }
 
@@ -88,6 +96,17 @@ export async function cancelDeliveries(db: Db, subscriptionId: string, now: numb
 
 export async function updateDelivery(db: Db, id: string, change: Partial<DeliveryRow>): Promise<void> {
   await db.updateTable('webhook_deliveries').set(change).where('id', '=', id).execute()
+}
+
+/** Plans the next attempt, unless the lease was lost and another worker has begun one. */
+export async function postponeDelivery(db: Db, delivery: DeliveryRow, at: number, error: string): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ leased_until: 0, next_attempt_at: at, last_error: error })
+    .where('id', '=', delivery.id)
+    .where('status', '=', 'pending')
+    .where('attempts', '=', delivery.attempts)
+    .execute()
 }
 
 export async function insertAttempt(db: Db, row: NewRow<'webhook_attempts'>): Promise<void> {

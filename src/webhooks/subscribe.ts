@@ -12,6 +12,7 @@ import {
   cancelDeliveries,
   findOwnSubscription,
   insertSubscription,
+  lockSubscription,
   removeSubscription,
   type SubscriptionRow,
   updateSubscription,
@@ -55,7 +56,7 @@ export async function changeSubscription(
   const now = app.clock.now()
   return await onceByTarget(() =>
     app.db.transaction().execute(async (tx) => {
-      const row = await getSubscription({ db: tx }, o.partnerId, o.id)
+      const row = await takeSubscription(tx, o.partnerId, o.id)
       const target = target_url === undefined ? {} : checkTarget(app, target_url, row.webhook_version)
       const changed: SubscriptionRow = {
         ...row,
@@ -77,7 +78,7 @@ export async function changeSubscription(
 /** What is still owed is not sent any more. Failure subscription_not_found. */
 export async function deleteSubscription(app: App, partnerId: string, id: string): Promise<void> {
   await app.db.transaction().execute(async (tx) => {
-    const row = await getSubscription({ db: tx }, partnerId, id)
+    const row = await takeSubscription(tx, partnerId, id)
     await cancelDeliveries(tx, row.id, app.clock.now(), 'the subscription was deleted')
     await removeSubscription(tx, row.id)
   })
@@ -90,6 +91,13 @@ export async function getSubscription(app: Pick<App, 'db'>, partnerId: string, i
   return row
 }
 
+/** The same for a transaction that changes it: everybody else waits. */
+async function takeSubscription(tx: Db, partnerId: string, id: string): Promise<SubscriptionRow> {
+  const row = await lockSubscription(tx, id.toLowerCase())
+  if (row?.partner_id !== partnerId) throw new Failure('subscription_not_found')
+  return row
+}
+
 /** A new secret; the old one signs as well for `overlapMs`, so that receivers can change over without losing a delivery. */
 export async function rotateSecret(
   app: Pick<App, 'db' | 'clock'>,
@@ -98,7 +106,7 @@ export async function rotateSecret(
   const secret = newSigningSecret()
   const now = app.clock.now()
   await app.db.transaction().execute(async (tx) => {
-    const row = await tx.selectFrom('webhook_subscriptions').selectAll().where('id', '=', o.id).executeTakeFirst()
+    const row = await lockSubscription(tx, o.id)
     if (!row) throw new Failure('subscription_not_found')
     const old = { old_secret: row.signing_secret, old_secret_until: now + o.overlapMs }
     await updateSubscription(tx, row.id, { signing_secret: secret, ...old, updated_at: now })
