@@ -8,6 +8,11 @@ const HELP = `satchel ${VERSION}: attachments for messaging, wire-compatible wit
   satchel check FILE...         tell what a file is and whether it would be accepted
   satchel partners create       make a partner with an API key and phone numbers
   satchel partners list         list partners and their phone numbers
+  satchel partners update       make what a partner stores ephemeral, or permanent again
+  satchel lines list, update    the same for a line
+  satchel sweep                 compare the storage with the database, and clean up
+  satchel audit                 list what was deleted, when and why
+  satchel migrate-data          copy another Satchel's data into this one
   satchel migrate               bring the database to the newest schema
   satchel config --print        show every variable, its value and what it is for
   satchel --version, --help
@@ -23,6 +28,10 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   serve: async () => (await import('./cli/serve.ts')).serve,
   check: async () => (await import('./cli/check.ts')).check,
   partners: async () => (await import('./cli/partners.ts')).partners,
+  lines: async () => (await import('./cli/lines.ts')).lines,
+  sweep: async () => (await import('./cli/sweep.ts')).sweepCommand,
+  audit: async () => (await import('./cli/audit.ts')).audit,
+  'migrate-data': async () => (await import('./cli/migrate-data.ts')).migrateDataCommand,
   migrate: async () => (await import('./cli/migrate.ts')).migrateCommand,
   config: async () => (await import('./cli/config.ts')).configCommand,
 }
