@@ -2,6 +2,7 @@
  * Transactions whose end matters: run again when the database preferred another one, and when the last word was lost, saying
  * that nobody knows.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../failure.ts'
 import type { Db } from './schema.ts'
 
@@ -37,6 +38,24 @@ export async function inTransaction<T>(db: Db, work: (tx: Db) => Promise<T>): Pr
     } catch (error) {
       if (!(error instanceof GaveWay)) throw committing ? new CommitUnknown({ cause: error }) : error
       if (attempt === TRIES) throw error
+    }
+  }
+}
+
+const RETRY_MS = 250
+
+/**
+ * Writes down what has happened outside and cannot be taken back: tries again while the database is away, until `signal`.
+ * `write` is repeated after a commit that was not confirmed, and must then find its own traces.
+ */
+export async function persist(write: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    try {
+      await write()
+      return
+    } catch (error) {
+      if (signal.aborted || !(error instanceof Failure && error.failure === 'database_unavailable')) throw error
+      await sleep(RETRY_MS)
     }
   }
 }

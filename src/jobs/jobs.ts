@@ -68,6 +68,23 @@ export async function claim(
   return rows.map(({ id, kind, payload, attempt }) => ({ id, kind, payload: JSON.parse(payload), attempt }) as Job)
 }
 
+/** Lengthens the leases of jobs that run; resolves with those that nobody else has claimed since. */
+export async function renewJobs(db: Db, jobs: readonly Job[], leasedUntil: number): Promise<Job[]> {
+  const rows = await db
+    .updateTable('jobs')
+    .set({ leased_until: leasedUntil })
+    .where(
+      'id',
+      'in',
+      jobs.map((job) => job.id),
+    )
+    .where('leased_until', '>', 0)
+    .returning(['id', 'attempt'])
+    .execute()
+  const attempts = new Map(rows.map(({ id, attempt }) => [id, attempt]))
+  return jobs.filter((job) => attempts.get(job.id) === job.attempt)
+}
+
 export async function finish(db: Db, job: Job): Promise<void> {
   await db.deleteFrom('jobs').where('id', '=', job.id).execute()
 }

@@ -1,6 +1,7 @@
 /**
- * A loop that claims work and runs it side by side, up to a capacity, until it is stopped. What work means, and what happens
- * when it fails, is the caller's: `run` must not reject for anything that is expected.
+ * A loop that claims work and runs it side by side, up to a capacity, until it is stopped. Claimed work is ours for the time
+ * of a lease, which is renewed while the work runs: a process that dies loses it soon, and one that cannot renew it stops.
+ * What work means, and what happens when it fails, is the caller's: `run` must not reject for anything that is expected.
  */
 import type { Log } from '../log.ts'
 
@@ -11,25 +12,42 @@ export type Loop = {
 
 const POLL_MS = 100
 const PAUSE_AFTER_ERROR_MS = 1_000
+/** How long after a crash the work of a process is another's. */
+export const LEASE_MS = 10_000
+const RENEW_MS = LEASE_MS / 4
+
+/** Why work was told to stop: someone else may have it by now. */
+export class LeaseLost extends Error {
+  override name = 'LeaseLost'
+}
 
 export function startLoop<T>(o: {
   log: Log
   name: string
   capacity: number
-  /** Takes up to `free` pieces of work; none means that there is nothing to do for now. */
+  /** Takes up to `free` pieces of work for LEASE_MS; none means that there is nothing to do for now. */
   claim: (free: number) => Promise<T[]>
-  run: (work: T) => Promise<void>
+  /** Takes these for LEASE_MS from now; resolves with those that are still ours. */
+  renew: (running: T[]) => Promise<T[]>
+  run: (work: T, signal: AbortSignal) => Promise<void>
 }): Loop {
   const stopping = new AbortController()
   const running = new Set<Promise<void>>()
+  const held = new Map<T, { until: number; lose: AbortController }>()
 
   async function turn(): Promise<void> {
+    const until = performance.now() + LEASE_MS
     const claimed = await o.claim(o.capacity - running.size)
     for (const work of claimed) {
+      const lose = new AbortController()
+      held.set(work, { until, lose })
       const task: Promise<void> = o
-        .run(work)
+        .run(work, lose.signal)
         .catch((error) => o.log.error({ err: error, loop: o.name }, 'work could not be recorded'))
-        .finally(() => running.delete(task))
+        .finally(() => {
+          running.delete(task)
+          held.delete(work)
+        })
       running.add(task)
     }
     if (running.size >= o.capacity) await Promise.race(running)
@@ -46,6 +64,30 @@ export function startLoop<T>(o: {
       }
     }
   }
+
+  /** Work that is not ours any more, or will not be when the next turn comes, is told to stop. */
+  async function renew(): Promise<void> {
+    if (held.size === 0) return
+    const until = performance.now() + LEASE_MS
+    const asked = [...held.keys()]
+    try {
+      const ours = new Set(await o.renew(asked))
+      for (const work of asked) {
+        const lease = held.get(work)
+        if (lease) lease.until = ours.has(work) ? until : 0
+      }
+    } catch (error) {
+      o.log.warn({ err: error, loop: o.name }, 'leases cannot be renewed')
+    }
+    for (const { until, lose } of held.values()) {
+      if (until < performance.now() + RENEW_MS) lose.abort(new LeaseLost('the lease could not be renewed'))
+    }
+  }
+
+  let renewing = Promise.resolve()
+  const renewal = setInterval(() => {
+    renewing = renewing.then(renew)
+  }, RENEW_MS)
 
   /** Real time, not the clock's: a held clock must not stop the loop. */
   function pause(ms: number): Promise<void> {
@@ -66,6 +108,8 @@ export function startLoop<T>(o: {
       stopping.abort()
       await looping
       await Promise.allSettled(running)
+      clearInterval(renewal)
+      await renewing
     },
   }
 }

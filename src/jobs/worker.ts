@@ -4,15 +4,15 @@
  */
 import { type Clock, systemClock } from '../clock.ts'
 import type { Opened } from '../db/schema.ts'
+import { persist } from '../db/transaction.ts'
 import type { Log } from '../log.ts'
-import { claim, finish, type Job, type Kind, type Payload, retryAt } from './jobs.ts'
-import { type Loop, startLoop } from './loop.ts'
+import { claim, finish, type Job, type Kind, type Payload, renewJobs, retryAt } from './jobs.ts'
+import { LEASE_MS, type Loop, startLoop } from './loop.ts'
 
 export type Handlers = { [K in Kind]: (payload: Payload[K], attempt: number, signal: AbortSignal) => Promise<void> }
 
 const CONCURRENCY = 32
 const TIME_LIMIT_MS = 20_000
-const LEASE_MS = 30_000
 const ATTEMPTS = 12
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 600_000
@@ -20,11 +20,11 @@ const LONGEST_PAUSE_MS = 600_000
 export function startWorker(deps: { opened: Opened; clock: Clock; log: Log }, handlers: Handlers): Loop {
   const { opened, clock, log } = deps
 
-  async function run(job: Job): Promise<void> {
+  async function run(job: Job, lost: AbortSignal): Promise<void> {
     try {
       const handler = handlers[job.kind] as (payload: unknown, attempt: number, signal: AbortSignal) => Promise<void>
-      await handler(job.payload, job.attempt, AbortSignal.timeout(TIME_LIMIT_MS))
-      await finish(opened.db, job)
+      await handler(job.payload, job.attempt, AbortSignal.any([lost, AbortSignal.timeout(TIME_LIMIT_MS)]))
+      await persist(() => finish(opened.db, job), lost)
     } catch (error) {
       const giveUp = job.attempt >= ATTEMPTS
       log.warn({ err: error, job: job.kind, job_id: job.id, attempt: job.attempt, giveUp }, 'job failed')
@@ -45,6 +45,7 @@ export function startWorker(deps: { opened: Opened; clock: Clock; log: Log }, ha
         leaseMs: LEASE_MS,
         skipLocked: opened.skipLocked,
       }),
+    renew: (jobs) => renewJobs(opened.db, jobs, systemClock.now() + LEASE_MS),
     run,
   })
 }

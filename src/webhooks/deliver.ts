@@ -5,8 +5,8 @@
 import type { App } from '../app.ts'
 import { systemClock } from '../clock.ts'
 import type { Opened } from '../db/schema.ts'
-import { inTransaction } from '../db/transaction.ts'
-import { type Loop, startLoop } from '../jobs/loop.ts'
+import { inTransaction, persist } from '../db/transaction.ts'
+import { LEASE_MS, type Loop, startLoop } from '../jobs/loop.ts'
 import { RemoteError } from '../remote/error.ts'
 import { type Claimed, claimDeliveries, FAILURES_THAT_OPEN } from './claim.ts'
 import { envelopeJson } from './events.ts'
@@ -18,6 +18,7 @@ import {
   insertAttempt,
   lockSubscription,
   postponeDelivery,
+  renewDeliveries,
   updateDelivery,
   updateSubscription,
 } from './rows.ts'
@@ -27,7 +28,6 @@ import { deliveryHeaders } from './sign.ts'
 const CAPACITY = 256
 const TIME_LIMIT_MS = 10_000
 const ANSWER_LIMIT_BYTES = 64 * 1024
-const LEASE_MS = 30_000
 /** How long an open circuit stays so: doubles with each failed probe. */
 const FIRST_OPEN_MS = 2_000
 const LONGEST_OPEN_MS = 300_000
@@ -49,9 +49,14 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
       for (const { subscription } of claimed) count(running, subscription.id, 1)
       return claimed
     },
-    async run(claimed) {
+    async renew(running) {
+      const deliveries = running.map(({ delivery }) => delivery)
+      const ours = await renewDeliveries(app.db, deliveries, systemClock.now() + LEASE_MS)
+      return running.filter(({ delivery }) => ours.has(delivery.id))
+    },
+    async run(claimed, signal) {
       try {
-        await attempt(app, claimed, o.userAgent)
+        await attempt(app, claimed, { userAgent: o.userAgent, signal })
       } finally {
         count(running, claimed.subscription.id, -1)
       }
@@ -67,7 +72,9 @@ function count(running: Map<string, number>, id: string, change: number): void {
 
 type Answer = { status: number; retryAfter: string | undefined } | { error: RemoteError }
 
-async function attempt(app: App, { delivery, subscription }: Claimed, userAgent: string): Promise<void> {
+type Attempting = { userAgent: string; signal: AbortSignal }
+
+async function attempt(app: App, { delivery, subscription }: Claimed, o: Attempting): Promise<void> {
   const event = await findEvent(app.db, delivery.event_id)
   if (!event) {
     await updateDelivery(app.db, delivery.id, { status: 'failed', last_error: 'the event is gone', leased_until: 0 })
@@ -86,36 +93,39 @@ async function attempt(app: App, { delivery, subscription }: Claimed, userAgent:
     version: subscription.webhook_version,
     body,
     at: startedAt,
-    userAgent,
+    userAgent: o.userAgent,
   })
   const began = performance.now()
-  const answer = await post(app, subscription.target_url, headers, body)
+  const answer = await post(app, subscription.target_url, { headers, body, signal: o.signal })
   const latencyMs = Math.round(performance.now() - began)
-  await inTransaction(app.db, async (tx) => {
-    const tried = {
-      id: app.newId(),
-      delivery_id: delivery.id,
-      started_at: startedAt,
-      latency_ms: latencyMs,
-      status: 'status' in answer ? answer.status : null,
-      error: 'error' in answer ? answer.error.message : null,
-      url: subscription.target_url,
-      headers: JSON.stringify(headers),
-    }
-    await insertAttempt(tx, tried)
-    await settle({ ...app, db: tx }, delivery, answer)
-  })
+  const tried = {
+    id: app.newId(),
+    delivery_id: delivery.id,
+    started_at: startedAt,
+    latency_ms: latencyMs,
+    status: 'status' in answer ? answer.status : null,
+    error: 'error' in answer ? answer.error.message : null,
+    url: subscription.target_url,
+    headers: JSON.stringify(headers),
+  }
+  const record = () =>
+    inTransaction(app.db, async (tx) => {
+      if (await insertAttempt(tx, tried)) await settle({ ...app, db: tx }, delivery, answer)
+    })
+  await persist(record, o.signal)
   app.metrics.webhooks.observe(
     { outcome: outcomeOf('status' in answer ? answer.status : answer.error.kind) },
     latencyMs / 1000,
   )
 }
 
-async function post(app: App, url: string, headers: Record<string, string>, body: Buffer): Promise<Answer> {
+type Posting = { headers: Record<string, string>; body: Buffer; signal: AbortSignal }
+
+/** Rejects with LeaseLost when another worker may be at it. */
+async function post(app: App, url: string, request: Posting): Promise<Answer> {
   try {
     const { status, headers: answered } = await app.remote.post(url, {
-      headers,
-      body,
+      ...request,
       timeoutMs: TIME_LIMIT_MS,
       maxResponseBytes: ANSWER_LIMIT_BYTES,
     })

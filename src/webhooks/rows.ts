@@ -98,6 +98,27 @@ export async function updateDelivery(db: Db, id: string, change: Partial<Deliver
   await db.updateTable('webhook_deliveries').set(change).where('id', '=', id).execute()
 }
 
+/** Lengthens the leases of deliveries that are under way; resolves with the ids that nobody else has claimed since. */
+export async function renewDeliveries(
+  db: Db,
+  deliveries: readonly DeliveryRow[],
+  leasedUntil: number,
+): Promise<Set<string>> {
+  const rows = await db
+    .updateTable('webhook_deliveries')
+    .set({ leased_until: leasedUntil })
+    .where(
+      'id',
+      'in',
+      deliveries.map((delivery) => delivery.id),
+    )
+    .where('leased_until', '>', 0)
+    .returning(['id', 'attempts'])
+    .execute()
+  const attempts = new Map(rows.map(({ id, attempts }) => [id, attempts]))
+  return new Set(deliveries.filter(({ id, attempts: own }) => attempts.get(id) === own).map(({ id }) => id))
+}
+
 /** Plans the next attempt, unless the lease was lost and another worker has begun one. */
 export async function postponeDelivery(db: Db, delivery: DeliveryRow, at: number, error: string): Promise<void> {
   await db
@@ -109,8 +130,14 @@ export async function postponeDelivery(db: Db, delivery: DeliveryRow, at: number
     .execute()
 }
 
-export async function insertAttempt(db: Db, row: NewRow<'webhook_attempts'>): Promise<void> {
-  await db.insertInto('webhook_attempts').values(row).execute()
+/** False when it is on record already. */
+export async function insertAttempt(db: Db, row: NewRow<'webhook_attempts'>): Promise<boolean> {
+  const { numInsertedOrUpdatedRows } = await db
+    .insertInto('webhook_attempts')
+    .values(row)
+    .onConflict((oc) => oc.column('id').doNothing())
+    .executeTakeFirst()
+  return numInsertedOrUpdatedRows === 1n
 }
 
 /** Frees what a process that is gone was delivering. Only for a database that has no other worker. */

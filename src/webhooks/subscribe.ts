@@ -4,6 +4,7 @@ import type { Static } from 'typebox'
 import type { App } from '../app.ts'
 import { E164 } from '../config.ts'
 import { type Db, isUniqueViolation, type WebhookVersion } from '../db/schema.ts'
+import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { listPhoneNumbers } from '../partners/rows.ts'
 import { bareHost, isAllowed, isHostAllowed, isPublic } from '../remote/address.ts'
@@ -55,7 +56,7 @@ export async function changeSubscription(
   const lines = phone_numbers === undefined ? undefined : await checkLines(app.db, o.partnerId, phone_numbers)
   const now = app.clock.now()
   return await onceByTarget(() =>
-    app.db.transaction().execute(async (tx) => {
+    inTransaction(app.db, async (tx) => {
       const row = await takeSubscription(tx, o.partnerId, o.id)
       const target = target_url === undefined ? {} : checkTarget(app, target_url, row.webhook_version)
       const changed: SubscriptionRow = {
@@ -77,7 +78,7 @@ export async function changeSubscription(
 
 /** What is still owed is not sent any more. Failure subscription_not_found. */
 export async function deleteSubscription(app: App, partnerId: string, id: string): Promise<void> {
-  await app.db.transaction().execute(async (tx) => {
+  await inTransaction(app.db, async (tx) => {
     const row = await takeSubscription(tx, partnerId, id)
     await cancelDeliveries(tx, row.id, app.clock.now(), 'the subscription was deleted')
     await removeSubscription(tx, row.id)

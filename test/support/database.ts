@@ -1,0 +1,29 @@
+/** Looks into the database of a server that a test started, whichever it has. For what no call of the API shows. */
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import pg from 'pg'
+import type { Server } from './satchel.ts'
+
+export type Value = string | number | null
+
+/** Rows of one statement, whose parameters are $1, $2...; a change shows rows when it ends in "returning". */
+export async function ask<R extends Record<string, Value>>(
+  { dataDir, env }: Pick<Server, 'dataDir' | 'env'>,
+  sql: string,
+  values: Value[] = [],
+): Promise<R[]> {
+  const url = env.SATCHEL_DATABASE_URL ?? `sqlite:${join(dataDir, 'satchel.sqlite')}`
+  if (url.startsWith('sqlite:')) {
+    using db = new DatabaseSync(url.slice('sqlite:'.length))
+    db.exec('pragma busy_timeout = 5000')
+    return db.prepare(sql.replaceAll('$', '?')).all(...values) as R[]
+  }
+  const types = { getTypeParser: (oid: number) => (oid === 20 ? Number : pg.types.getTypeParser(oid)) }
+  const client = new pg.Client({ connectionString: url, types: types as never })
+  await client.connect()
+  try {
+    return (await client.query<R>(sql, values)).rows
+  } finally {
+    await client.end()
+  }
+}
