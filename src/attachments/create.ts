@@ -1,5 +1,6 @@
 /** Step one of a pre-upload: checks what is declared, keeps a pending row, and hands out a signed URL for the bytes. */
 import type { App } from '../app.ts'
+import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { iso } from '../http/schemas.ts'
 import { findDeclaredType, isRefusedExtension, supportedNames } from '../media/types.ts'
@@ -44,7 +45,7 @@ export async function createAttachment(app: App, input: CreateAttachment) {
     vanishes_at: await vanishTime(app.db, input.partnerId, now),
   }
   if (row.vanishes_at === null) await insertAttachment(app.db, row)
-  else await app.db.transaction().execute((tx) => keepAttachment(tx, row))
+  else await inTransaction(app.db, (tx) => keepAttachment(tx, row))
   app.metrics.attachments.inc({ outcome: 'created' })
   const headers = { 'Content-Type': input.content_type, 'Content-Length': String(input.size_bytes) }
   return {

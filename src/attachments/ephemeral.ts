@@ -5,6 +5,7 @@
  */
 import type { App } from '../app.ts'
 import type { Db } from '../db/schema.ts'
+import { inTransaction } from '../db/transaction.ts'
 import { enqueue } from '../jobs/jobs.ts'
 import { findTier } from '../partners/rows.ts'
 import {
@@ -62,7 +63,7 @@ export async function useWithLine<T extends AttachmentRow>(
 /** The job attachment.vanish. Safe to repeat. */
 export async function vanish(app: Pick<App, 'db' | 'clock' | 'newId' | 'metrics'>, id: string): Promise<void> {
   const now = app.clock.now()
-  const gone = await app.db.transaction().execute(async (tx) => {
+  const gone = await inTransaction(app.db, async (tx) => {
     const row = await findAttachment(tx, id)
     if (!row || row.vanishes_at === null) return false
     if (!isVanished(row, now)) {

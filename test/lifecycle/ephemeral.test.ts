@@ -296,7 +296,7 @@ test('switched off, what comes later is permanent and what was ephemeral still v
   assert.equal(await status(later.download_url), 200)
 })
 
-test('in the end the storage holds what is permanent and nothing else', { skip: !isOnSqlite }, async () => {
+test('in the end the storage holds what is permanent and nothing else', async () => {
   await advance(86_401)
   const objects = join(server.dataDir, 'files', 'objects')
   const count = async () =>
