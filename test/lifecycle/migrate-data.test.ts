@@ -155,20 +155,45 @@ test('SQLite to PostgreSQL, and back to SQLite, comes out as it went in', async 
   await checkTarget(there, there.SATCHEL_DATA_DIR, used)
 })
 
+type Moved = { tables: number; objects: number }
+
+function howFar(folder: string): Moved {
+  try {
+    const database = new DatabaseSync(join(folder, 'satchel.sqlite'), { readOnly: true })
+    const sql = `select count(finished_at) as tables, max(case when step = 'objects' then copied end) as objects from migrated_data`
+    const row = database.prepare(sql).get() as Moved
+    database.close()
+    return { tables: row.tables, objects: row.objects ?? 0 }
+  } catch {
+    return { tables: 0, objects: 0 }
+  }
+}
+
 test('killed at any moment and started again, it ends with the same', async () => {
   const used = await usedSatchel(60)
   const dataDir = await newFolder()
   const env = sqliteEnv(dataDir)
-  for (const afterMs of [250, 320, 390, 460, 530, 600]) {
+  const seen = new Set<number>()
+  const moments = [
+    (o: Moved) => o.tables > 0,
+    (o: Moved) => o.tables > 4,
+    ...[8, 24, 40].map((n) => (o: Moved) => o.objects >= n),
+  ]
+  for (const isTime of moments) {
     const child = spawn(process.execPath, [BIN, ...fromFolder(used.dataDir)], {
       env: { PATH: process.env.PATH, ...env },
       stdio: 'ignore',
     })
     const exited = once(child, 'exit')
-    await Promise.race([sleep(afterMs), exited])
+    while (child.exitCode === null && !isTime(howFar(dataDir))) await sleep(1)
     child.kill('SIGKILL')
     await exited
+    seen.add(howFar(dataDir).objects)
   }
+  assert.ok(
+    [...seen].some((objects) => objects > 0 && objects < 59),
+    `killed with ${[...seen]} objects copied`,
+  )
   const last = await runCli(fromFolder(used.dataDir), env)
   assert.equal(last.code, 0, last.stderr)
   const verified = await runCli(fromFolder(used.dataDir), env)
