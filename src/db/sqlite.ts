@@ -122,6 +122,10 @@ class SqliteConnection implements DatabaseConnection {
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
     const parameters = query.parameters as (string | number | bigint | null)[]
+    // PostgreSQL cannot keep it, and SQLite's own functions end a text there.
+    if (parameters.some((value) => typeof value === 'string' && value.includes('\0'))) {
+      throw new Failure('bad_parameter', 'A text holds a NUL character')
+    }
     const returnsRows =
       query.query.kind === 'SelectQueryNode' || query.query.kind === 'RawNode' || 'returning' in query.query
     return this.#retryWhileBusy(() => {
