@@ -186,7 +186,7 @@ function checkSource(from: { database: string; storage: string }, to: { database
 /** The folders of both sides, so that no server runs on either. PostgreSQL has no such lock: there the operator sees to it. */
 function lockAll(from: { database: string }, to: { database: string }, config: Config): Disposable {
   const folders = new Set<string>()
-  if (!isPostgres(from.database)) folders.add(dirname(pathOf(from.database)))
+  if (pathOf(from.database) !== '') folders.add(dirname(pathOf(from.database)))
   if (!isPostgres(to.database)) folders.add(config.dataDir)
   const locks: Disposable[] = []
   const release = () => {

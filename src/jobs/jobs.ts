@@ -111,6 +111,27 @@ export async function releaseAll(db: Db): Promise<void> {
   await db.updateTable('jobs').set({ leased_until: 0 }).where('leased_until', '>', 0).execute()
 }
 
+/** What would leave bytes behind for ever is tried again, as if for the first time. */
+export async function reviveDeletions(db: Db, now: number): Promise<void> {
+  await db
+    .updateTable('jobs')
+    .set({ failed_at: null, attempt: 0, leased_until: 0, run_at: now })
+    .where('failed_at', 'is not', null)
+    .where('kind', 'in', ['bytes.delete', 'attachment.vanish'] satisfies Kind[])
+    .execute()
+}
+
+/** Forgets jobs that were given up before then; returns how many. */
+export async function removeFailedJobs(db: Db, o: { before: number; limit: number }): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom('jobs')
+    .where('id', 'in', (eb) =>
+      eb.selectFrom('jobs').select('id').where('failed_at', '<', o.before).orderBy('failed_at').limit(o.limit),
+    )
+    .executeTakeFirst()
+  return Number(numDeletedRows)
+}
+
 /** How many jobs wait, and how many were given up: for the metrics. */
 export async function countJobs(db: Db): Promise<{ waiting: number; failed: number }> {
   const { rows } = await sql<{ waiting: number; failed: number }>`

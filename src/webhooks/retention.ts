@@ -1,9 +1,14 @@
-/** Forgets what happened long ago: events, their deliveries and every attempt, once nothing of it is still owed. */
+/**
+ * Forgets what happened long ago: events, their deliveries and every attempt once nothing of it is still owed, and jobs that
+ * were given up. A deletion is never given up: it is taken up again every hour. Idempotency keys (contract 7.1) and the audit
+ * of deletions are kept for ever.
+ */
 import type { App } from '../app.ts'
-import { enqueue } from '../jobs/jobs.ts'
+import { enqueue, removeFailedJobs, reviveDeletions } from '../jobs/jobs.ts'
 
 const EVERY_MS = 3_600_000
 const ROWS_AT_A_TIME = 500
+const FAILED_JOBS_MS = 30 * 86_400_000
 
 /**
  * The job retention.sweep. Deletes in small transactions, so that nobody waits long, and plans its own successor; the hour is
@@ -12,6 +17,10 @@ const ROWS_AT_A_TIME = 500
 export async function sweepHistory(app: Pick<App, 'db' | 'clock'>, o: { keepMs: number }): Promise<void> {
   const now = app.clock.now()
   await planSweep(app)
+  await reviveDeletions(app.db, now)
+  for (let removed = ROWS_AT_A_TIME; removed === ROWS_AT_A_TIME; ) {
+    removed = await removeFailedJobs(app.db, { before: now - FAILED_JOBS_MS, limit: ROWS_AT_A_TIME })
+  }
   for (let removed = ROWS_AT_A_TIME; removed === ROWS_AT_A_TIME; ) removed = await removeSome(app, now - o.keepMs)
 }
 
