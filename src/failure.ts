@@ -30,6 +30,7 @@ const TABLE = {
   conflict: [2015, 409, 'Operation conflicts with current state'],
   phone_number_not_found: [2019, 404, 'Phone number not found'],
   database_unavailable: [3001, 503, 'Server connection error'],
+  storage_unavailable: [3001, 503, 'Server connection error'],
   database_failed: [3002, 500, 'Server operation failed'],
   carrier_unavailable: [3003, 500, 'Service connection error'],
   carrier_failed: [3004, 500, 'Service operation failed'],
