@@ -28,7 +28,7 @@ import { createApi } from './http/api.ts'
 import { createEdge } from './http/edge.ts'
 import { createHealth } from './http/health.ts'
 import { randomHex, uuidv7 } from './ids.ts'
-import { countJobs, releaseAll } from './jobs/jobs.ts'
+import { countJobs, releaseJobs } from './jobs/jobs.ts'
 import { type Handlers, startWorker } from './jobs/worker.ts'
 import { type Log, openLog } from './log.ts'
 import { deliverMessage } from './messages/deliver.ts'
@@ -85,16 +85,16 @@ type FirstPartner = { readonly apiKey: string; readonly phoneNumbers: readonly s
 /** Puts what it opens onto `open`, to be closed in the reverse order. */
 async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop'>> {
   const log = openLog(config.logLevel)
-  if (!isPostgres(config.databaseUrl)) await takeFolder(config, open)
+  const isMine = await takeFolder(config, open)
   const opened = await usable('SATCHEL_DATABASE_URL', () =>
     openDatabase(config.databaseUrl, { poolSize: config.databasePool }),
   )
   open.push(() => opened[Symbol.asyncDispose]())
-  if (!opened.skipLocked) {
-    await releaseAll(opened.db)
-    await releaseDeliveries(opened.db)
-  }
-  const secrets = opened.skipLocked ? secretsInDatabase(opened.db, systemClock) : secretsInFolder(config.dataDir)
+  const kept = secretsInFolder(config.dataDir)
+  const secrets = opened.skipLocked ? secretsInDatabase(opened.db, systemClock) : kept
+  const node = isMine ? await kept('node-id', () => randomHex(8)) : randomHex(8)
+  await releaseJobs(opened.db, node)
+  await releaseDeliveries(opened.db, node)
 
   const { egressAllow: allow, roles } = config
   const gateway = config.gateway && {
@@ -119,9 +119,9 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
 
   if (roles.includes('worker')) {
     await planSweep(app)
-    const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app, config))
+    const worker = startWorker({ opened, node, clock: app.clock, log }, handlersFor(app, config))
     open.push(() => worker.stop())
-    const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT })
+    const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT, node })
     open.push(() => dispatcher.stop())
   }
   log.info(
@@ -133,11 +133,17 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   return { roles, urls: app.urls, partner }
 }
 
-/** One process has the data folder; with PostgreSQL nodes share nothing in theirs, and need no lock. */
-async function takeFolder(config: Config, open: Close[]): Promise<void> {
+/**
+ * True when no other process has the data folder: whoever had it before us is gone. With SQLite there must be no other; with
+ * PostgreSQL the folder only says which node this is.
+ */
+async function takeFolder(config: Config, open: Close[]): Promise<boolean> {
   const lock = await usable('SATCHEL_DATA_DIR', async () => lockFolder(config.dataDir))
-  if (!lock) throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
-  open.push(() => lock[Symbol.dispose]())
+  if (lock) open.push(() => lock[Symbol.dispose]())
+  else if (!isPostgres(config.databaseUrl)) {
+    throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
+  }
+  return lock !== undefined
 }
 
 async function createWholeApi(app: App, gateway: Gateway | undefined): Promise<FastifyInstance> {

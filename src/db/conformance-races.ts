@@ -9,7 +9,7 @@ import { findOrCreateChat } from '../chats/open.ts'
 import { type Chat, findChat } from '../chats/rows.ts'
 import { systemClock } from '../clock.ts'
 import { uuidv7 } from '../ids.ts'
-import { claim, enqueue, finish, type Job, renewJobs, retryAt } from '../jobs/jobs.ts'
+import { claim, enqueue, finish, type Job, releaseJobs, renewJobs, retryAt } from '../jobs/jobs.ts'
 import { acceptMessage } from '../messages/accept.ts'
 import { reportDelivery } from '../messages/deliver.ts'
 import { once } from '../messages/idempotency.ts'
@@ -64,7 +64,7 @@ export function raceConformance(open: () => Promise<Pair>): void {
     ] as const)
       await enqueueSweep(pair.a, id, runAt)
     await enqueueSweep(pair.a, 'early', 1)
-    const at = (realNow: number) => ({ now: 1_000, realNow, limit: 10, leaseMs: 50, skipLocked })
+    const at = (realNow: number) => ({ now: 1_000, realNow, limit: 10, leaseMs: 50, node: 'a', skipLocked })
     const ids = (jobs: Job[]) => jobs.map((job) => `${job.id} ${job.attempt}`)
     assert.deepEqual(ids(await claim(db, { ...at(1_000), limit: 2 })), ['early 1', 'middle 1'])
     const [late] = await claim(db, at(1_000))
@@ -78,6 +78,10 @@ export function raceConformance(open: () => Promise<Pair>): void {
     assert.deepEqual(await claim(db, at(1_070)), [])
     assert.equal((await renewJobs(pair.b.db, again, 9_000)).length, 3)
     assert.deepEqual(await claim(db, at(8_999)), [])
+    await releaseJobs(db, 'b')
+    assert.deepEqual(await claim(db, at(8_999)), [])
+    await releaseJobs(db, 'a')
+    assert.deepEqual(ids(await claim(db, at(8_999))), ['early 3', 'middle 3', 'late 3'])
   })
 
   test('many that open the same chat at once get the same one, made once', async () => {
@@ -191,7 +195,7 @@ export function raceConformance(open: () => Promise<Pair>): void {
     const under = new Map<string, string>()
     async function work(opened: Opened): Promise<void> {
       for (let idle = 0; idle < 20 && done.length < rows.length; ) {
-        const o = { now: 10, realNow: 10, limit: 5, leaseMs: 60_000, running: new Map() }
+        const o = { now: 10, realNow: 10, limit: 5, leaseMs: 60_000, node: 'a', running: new Map() }
         const claimed = await claimDeliveries(opened, o)
         if (claimed.length === 0) {
           idle++
@@ -224,7 +228,7 @@ const sides = (pair: Pair, count: number): Opened[] =>
   Array.from({ length: count }, (_, index) => (index % 2 ? pair.a : pair.b))
 
 const take = ({ db, skipLocked }: Opened, limit: number) =>
-  claim(db, { now: 1_000, realNow: Date.now(), limit, leaseMs: 60_000, skipLocked })
+  claim(db, { now: 1_000, realNow: Date.now(), limit, leaseMs: 60_000, node: 'a', skipLocked })
 
 const enqueueSweep = (opened: Opened, id: string, runAt = 1) =>
   enqueue(opened.db, { id, kind: 'retention.sweep', payload: {}, runAt })

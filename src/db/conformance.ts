@@ -56,7 +56,7 @@ export function databaseConformance(name: string, make: () => Promise<string>): 
 
     test('opening it again migrates nothing', async () => {
       await using pair = await open()
-      assert.ok(pair.a.migrated.includes('0003-secrets'))
+      assert.ok(pair.a.migrated.includes('0003-nodes'))
       assert.deepEqual(pair.b.migrated, [])
     })
 

@@ -6,14 +6,14 @@ import type { Kysely } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
 import * as m0001 from './migrations/0001-attachments-and-messages.ts'
 import * as m0002 from './migrations/0002-webhooks.ts'
-import * as m0003 from './migrations/0003-secrets.ts'
+import * as m0003 from './migrations/0003-nodes.ts'
 import * as m0004 from './migrations/0004-lifecycle.ts'
 
 /** A literal record: a folder scan would find .ts in development and .js in a build. */
 const MIGRATIONS: Record<string, Migration> = {
   '0001-attachments-and-messages': m0001,
   '0002-webhooks': m0002,
-  '0003-secrets': m0003,
+  '0003-nodes': m0003,
   '0004-lifecycle': m0004,
 }
 

@@ -77,14 +77,7 @@ describe('errors of PostgreSQL', () => {
       inTransaction(opened.db, async (tx) => {
         runs++
         for (const id of [first, second]) {
-          const more = (eb: (column: 'created_at', op: '+', by: number) => never) => ({
-            created_at: eb('created_at', '+', 1),
-          })
-          await tx
-            .updateTable('partners')
-            .set(more as never)
-            .where('id', '=', id)
-            .execute()
+          await sql`update partners set created_at = created_at + 1 where id = ${id}`.execute(tx)
           await sleep(100)
         }
       })

@@ -142,6 +142,8 @@ export type JobsTable = {
   attempt: number
   /** Someone works on it until then; 0 when nobody does. */
   leased_until: number
+  /** The node that has or had the lease, so that it can give it back when it starts again. */
+  leased_by: string | null
   last_error: string | null
   /** When it was given up; such a job is kept for a person to look at. */
   failed_at: number | null
@@ -196,6 +198,7 @@ export type WebhookDeliveriesTable = {
   attempts: number
   next_attempt_at: number
   leased_until: number
+  leased_by: string | null
   last_error: string | null
   created_at: number
   finished_at: number | null

@@ -10,6 +10,8 @@ export type Payload = {
   'sandbox.report': { message_id: string; type: 'sent' | 'delivered' | 'read' | 'failed' | 'reply'; code?: 3007 | 4001 }
   'bytes.delete': { storage_key: string }
   'attachment.vanish': { attachment_id: string }
+  'upload.settle': { attachment_id: string; last: boolean }
+  'cdn.purge': { urls: string[] }
   'retention.sweep': Record<string, never>
 }
 export type Kind = keyof Payload
@@ -45,11 +47,11 @@ export async function enqueue<K extends Kind>(tx: Db, job: Enqueue<K>): Promise<
  */
 export async function claim(
   db: Db,
-  o: { now: number; realNow: number; limit: number; leaseMs: number; skipLocked: boolean },
+  o: { now: number; realNow: number; limit: number; leaseMs: number; node: string; skipLocked: boolean },
 ): Promise<Job[]> {
   const rows = await db
     .updateTable('jobs')
-    .set((eb) => ({ leased_until: o.realNow + o.leaseMs, attempt: eb('attempt', '+', 1) }))
+    .set((eb) => ({ leased_until: o.realNow + o.leaseMs, leased_by: o.node, attempt: eb('attempt', '+', 1) }))
     .where('id', 'in', (eb) =>
       eb
         .selectFrom('jobs')
@@ -106,9 +108,14 @@ export async function retryAt(db: Db, job: Job, at: number | 'never', now: numbe
     .execute()
 }
 
-/** Frees what a process that is gone had claimed. Only for a database that has no other worker. */
-export async function releaseAll(db: Db): Promise<void> {
-  await db.updateTable('jobs').set({ leased_until: 0 }).where('leased_until', '>', 0).execute()
+/** Frees what a node had claimed that is gone, so that it need not wait for the end of its leases. */
+export async function releaseJobs(db: Db, node: string): Promise<void> {
+  await db
+    .updateTable('jobs')
+    .set({ leased_until: 0 })
+    .where('leased_until', '>', 0)
+    .where('leased_by', '=', node)
+    .execute()
 }
 
 /** What would leave bytes behind for ever is tried again, as if for the first time. */

@@ -17,8 +17,8 @@ const ATTEMPTS = 12
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 600_000
 
-export function startWorker(deps: { opened: Opened; clock: Clock; log: Log }, handlers: Handlers): Loop {
-  const { opened, clock, log } = deps
+export function startWorker(deps: { opened: Opened; node: string; clock: Clock; log: Log }, handlers: Handlers): Loop {
+  const { opened, node, clock, log } = deps
 
   async function run(job: Job, lost: AbortSignal): Promise<void> {
     try {
@@ -43,6 +43,7 @@ export function startWorker(deps: { opened: Opened; clock: Clock; log: Log }, ha
         realNow: systemClock.now(),
         limit,
         leaseMs: LEASE_MS,
+        node,
         skipLocked: opened.skipLocked,
       }),
     renew: (jobs) => renewJobs(opened.db, jobs, systemClock.now() + LEASE_MS),

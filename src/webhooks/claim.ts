@@ -16,7 +16,14 @@ export type Claimed = { delivery: DeliveryRow; subscription: SubscriptionRow }
 /** `realNow`: leases tell whether a worker lives, so they follow real time even where the clock is moved by hand. */
 export async function claimDeliveries(
   opened: Pick<Opened, 'db' | 'skipLocked'>,
-  o: { now: number; realNow: number; limit: number; leaseMs: number; running: ReadonlyMap<string, number> },
+  o: {
+    now: number
+    realNow: number
+    limit: number
+    leaseMs: number
+    node: string
+    running: ReadonlyMap<string, number>
+  },
 ): Promise<Claimed[]> {
   const full = [...o.running].filter(([, count]) => count >= CONCURRENCY_PER_SUBSCRIPTION).map(([id]) => id)
   if (!(await anyDue(opened.db, o.now))) return []
@@ -54,7 +61,7 @@ export async function claimDeliveries(
     if (ids.length === 0) return []
     const deliveries = await tx
       .updateTable('webhook_deliveries')
-      .set((eb) => ({ leased_until: o.realNow + o.leaseMs, attempts: eb('attempts', '+', 1) }))
+      .set((eb) => ({ leased_until: o.realNow + o.leaseMs, leased_by: o.node, attempts: eb('attempts', '+', 1) }))
       .where('id', 'in', ids)
       .returningAll()
       .execute()

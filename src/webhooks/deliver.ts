@@ -32,7 +32,7 @@ const ANSWER_LIMIT_BYTES = 64 * 1024
 const FIRST_OPEN_MS = 2_000
 const LONGEST_OPEN_MS = 300_000
 
-export function startDispatcher(app: App, opened: Opened, o: { userAgent: string }): Loop {
+export function startDispatcher(app: App, opened: Opened, o: { userAgent: string; node: string }): Loop {
   const running = new Map<string, number>()
   return startLoop<Claimed>({
     log: app.log,
@@ -44,6 +44,7 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
         realNow: systemClock.now(),
         limit,
         leaseMs: LEASE_MS,
+        node: o.node,
         running,
       })
       for (const { subscription } of claimed) count(running, subscription.id, 1)

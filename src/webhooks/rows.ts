@@ -140,12 +140,13 @@ export async function insertAttempt(db: Db, row: NewRow<'webhook_attempts'>): Pr
   return numInsertedOrUpdatedRows === 1n
 }
 
-/** Frees what a process that is gone was delivering. Only for a database that has no other worker. */
-export async function releaseDeliveries(db: Db): Promise<void> {
+/** Frees what a node was delivering that is gone, so that it need not wait for the end of its leases. */
+export async function releaseDeliveries(db: Db, node: string): Promise<void> {
   await db
     .updateTable('webhook_deliveries')
     .set({ leased_until: 0 })
     .where('status', '=', 'pending')
     .where('leased_until', '>', 0)
+    .where('leased_by', '=', node)
     .execute()
 }
