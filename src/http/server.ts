@@ -6,6 +6,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
 import { newTraceId } from '../ids.ts'
+import { noTracer, type Span, type Tracer } from '../telemetry/tracer.ts'
 import { envelope } from './respond.ts'
 
 export type Door = 'api' | 'edge' | 'health'
@@ -21,7 +22,7 @@ const KEEP_ALIVE_MS = 65_000
 const HEADER_BYTES = 16_384
 const API_BODY_BYTES = 8 * 1024 * 1024
 
-export function createServer(app: Pick<App, 'log' | 'metrics'>, door: Door): FastifyInstance {
+export function createServer(app: Pick<App, 'log' | 'metrics' | 'tracer'>, door: Door): FastifyInstance {
   const server = Fastify({
     loggerInstance: app.log as never,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'trace_id' }),
@@ -58,7 +59,32 @@ export function createServer(app: Pick<App, 'log' | 'metrics'>, door: Door): Fas
     app.metrics.requests.observe(labels, reply.elapsedTime / 1000)
     request.log.debug({ ...labels, ms: Math.round(reply.elapsedTime) }, 'request')
   })
+  traceRequests(server, app.tracer, door)
   return server
+}
+
+/** One span a request, which what the handler does belongs to. */
+function traceRequests(server: FastifyInstance, tracer: Tracer, door: Door): void {
+  if (tracer === noTracer) return
+  const spans = new WeakMap<FastifyRequest, Span>()
+  server.addHook('onRequest', async (request: FastifyRequest) => {
+    const { method, routeOptions } = request
+    const route = routeOptions.url ?? 'unknown'
+    const attributes = { 'http.request.method': method, 'http.route': route, 'satchel.door': door }
+    const span = tracer.start({ name: `${method} ${route}`, kind: 'server', traceId: request.id, attributes })
+    spans.set(request, span)
+  })
+  // Not earlier: the parsing of a body leaves the context that it was begun in.
+  server.addHook('preHandler', (request: FastifyRequest, _: FastifyReply, done: () => void) => {
+    const span = spans.get(request)
+    if (span) tracer.within(span, done)
+    else done()
+  })
+  server.addHook('onResponse', async (request: FastifyRequest, reply: FastifyReply) => {
+    const span = spans.get(request)
+    span?.set({ 'http.response.status_code': reply.statusCode })
+    span?.end(reply.statusCode >= 500 ? new Error('5xx') : undefined)
+  })
 }
 
 /** What the HTTP parser itself refuses, before there is a request: said in the API's words, then the line is closed. */

@@ -26,6 +26,7 @@ const ATTEMPTS = 11
 export async function deliverMessage(app: App, id: string, attempt: number, signal: AbortSignal): Promise<void> {
   const message = await findOutbound(app.db, id)
   if (!message || !['pending', 'queued'].includes(message.delivery_status)) return
+  app.tracer.join(message.trace_id)
   const outbound = await toOutbound(app, message)
   await moveMessage(app.db, id, ['pending'], { delivery_status: 'queued' })
   try {

@@ -97,7 +97,10 @@ async function attempt(app: App, { delivery, subscription }: Claimed, o: Attempt
     userAgent: o.userAgent,
   })
   const began = performance.now()
-  const answer = await post(app, subscription.target_url, { headers, body, signal: o.signal })
+  const span = { name: `webhook ${event.type}`, kind: 'internal' as const, traceId: event.trace_id }
+  const answer = await app.tracer.trace({ ...span, attributes: { 'satchel.attempt': delivery.attempts } }, () =>
+    post(app, subscription.target_url, { headers, body, signal: o.signal }),
+  )
   const latencyMs = Math.round(performance.now() - began)
   const tried = {
     id: app.newId(),
