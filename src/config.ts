@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type EgressAllow, parseEgressAllow } from './remote/address.ts'
+import { parseS3Location, type S3Credentials } from './storage/s3-location.ts'
 
 type Entry<T> = {
   /** What it is, in one sentence; shown by `config --print` and in docs/operate.md. */
@@ -55,9 +56,40 @@ const TABLE = {
     parse: parsePoolSize,
   }),
   SATCHEL_STORAGE_URL: entry({
-    about: 'file:PATH. Default: the folder files in the data folder.',
+    about:
+      'file:PATH, or s3://BUCKET?endpoint=...&region=... (docs/storage.md). Default: the folder files in the data folder.',
     default: '',
-    parse: (text) => parseScheme(text, 'file:'),
+    parse: parseStorageUrl,
+  }),
+  SATCHEL_S3_ACCESS_KEY_ID: entry({
+    about: 'Access key for the bucket. Default: what the AWS chain finds (environment, shared files, role).',
+    default: '',
+    parse: parseToken,
+  }),
+  SATCHEL_S3_SECRET_ACCESS_KEY: entry({
+    about: 'Its secret.',
+    default: '',
+    parse: parseToken,
+    secret: true,
+  }),
+  SATCHEL_S3_SESSION_TOKEN: entry({
+    about: 'Its session token, where it is temporary.',
+    default: '',
+    parse: parseToken,
+    secret: true,
+  }),
+  SATCHEL_UPLOADS: entry({
+    about:
+      'direct: clients PUT straight to the bucket; proxy: through the CDN port. Default: direct with a bucket, else proxy.',
+    default: '',
+    parse: parseUploads,
+  }),
+  SATCHEL_CDN_PURGE_URL: entry({
+    about:
+      'POSTed {"urls": [...]} when files are deleted, to make a CDN before us forget them. Default: nobody is told.',
+    default: '',
+    parse: parseGatewayUrl,
+    secret: true,
   }),
   SATCHEL_API_KEY: entry({
     about: 'API key of the partner that exists at start. Default: one is made once and kept in the data folder.',
@@ -92,6 +124,11 @@ const TABLE = {
     parse: parseSigningSecret,
     secret: true,
   }),
+  SATCHEL_OTLP_URL: entry({
+    about: 'OpenTelemetry collector that traces are sent to (OTLP/HTTP with JSON). Default: none.',
+    default: '',
+    parse: parseBaseUrl,
+  }),
   SATCHEL_LOG_LEVEL: entry({
     about: `One of ${LOG_LEVELS.join(', ')}. Requests that succeed are logged at debug.`,
     default: 'info',
@@ -114,13 +151,20 @@ export type Config = {
   /** sqlite:PATH or postgres://... */
   readonly databaseUrl: string
   readonly databasePool: number
-  readonly storagePath: string
+  /** file:PATH or s3://BUCKET?... */
+  readonly storageUrl: string
+  /** undefined: the AWS chain. */
+  readonly s3Credentials: S3Credentials | undefined
+  readonly uploads: 'direct' | 'proxy'
+  readonly cdnPurgeUrl: string | undefined
   readonly apiKey: string | undefined
   readonly phoneNumbers: readonly string[]
   readonly egressAllow: EgressAllow
   /** undefined: the sandbox is the carrier. */
   readonly gateway: { readonly url: string; readonly secret: string } | undefined
   readonly retentionDays: number
+  /** undefined: no traces. */
+  readonly otlpUrl: string | undefined
   readonly logLevel: (typeof LOG_LEVELS)[number]
 }
 
@@ -157,6 +201,30 @@ function checkRoles(roles: readonly Role[], v: Values): string[] {
   return faults
 }
 
+function s3Credentials(v: Values): S3Credentials | undefined {
+  const { SATCHEL_S3_ACCESS_KEY_ID: accessKeyId, SATCHEL_S3_SECRET_ACCESS_KEY: secretAccessKey } = v
+  if (accessKeyId === undefined || secretAccessKey === undefined) return undefined
+  const sessionToken = v.SATCHEL_S3_SESSION_TOKEN
+  return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) }
+}
+
+/** What belongs to a bucket is a mistake without one. */
+function checkS3(v: Values): string[] {
+  const faults: string[] = []
+  const isBucket = v.SATCHEL_STORAGE_URL?.startsWith('s3:') ?? false
+  if (v.SATCHEL_UPLOADS === 'direct' && !isBucket) {
+    faults.push('SATCHEL_UPLOADS: direct needs a bucket in SATCHEL_STORAGE_URL.')
+  }
+  const [id, secret] = [v.SATCHEL_S3_ACCESS_KEY_ID, v.SATCHEL_S3_SECRET_ACCESS_KEY]
+  if ((id === undefined) !== (secret === undefined)) {
+    faults.push('SATCHEL_S3_SECRET_ACCESS_KEY: must be set together with SATCHEL_S3_ACCESS_KEY_ID.')
+  }
+  if (v.SATCHEL_S3_SESSION_TOKEN !== undefined && id === undefined) {
+    faults.push('SATCHEL_S3_SESSION_TOKEN: needs SATCHEL_S3_ACCESS_KEY_ID.')
+  }
+  return faults
+}
+
 /** Reads, checks and freezes the configuration. Throws ConfigError with all faults together. */
 export function loadConfig(env: NodeJS.ProcessEnv = process.env, roles: readonly Role[] = ROLES): Config {
   const faults = unknownNames(env).map((name) => `${name} is not a variable of Satchel; see "satchel config --print".`)
@@ -180,7 +248,7 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env, roles: readonly
   if (url === undefined && secret !== undefined) {
     throw new ConfigError(['SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.'])
   }
-  const missing = checkRoles(roles, v)
+  const missing = [...checkRoles(roles, v), ...checkS3(v)]
   if (missing.length > 0) throw new ConfigError(missing)
   const dataDir = v.SATCHEL_DATA_DIR
   return Object.freeze({
@@ -193,12 +261,16 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env, roles: readonly
     dataDir,
     databaseUrl: v.SATCHEL_DATABASE_URL ?? `sqlite:${resolve(dataDir, 'satchel.sqlite')}`,
     databasePool: v.SATCHEL_DATABASE_POOL,
-    storagePath: v.SATCHEL_STORAGE_URL ?? resolve(dataDir, 'files'),
+    storageUrl: v.SATCHEL_STORAGE_URL ?? `file:${resolve(dataDir, 'files')}`,
+    s3Credentials: s3Credentials(v),
+    uploads: v.SATCHEL_UPLOADS ?? (v.SATCHEL_STORAGE_URL?.startsWith('s3:') ? 'direct' : 'proxy'),
+    cdnPurgeUrl: v.SATCHEL_CDN_PURGE_URL,
     apiKey: v.SATCHEL_API_KEY,
     phoneNumbers: v.SATCHEL_PHONE_NUMBERS,
     egressAllow: v.SATCHEL_EGRESS_ALLOW,
     gateway: url !== undefined && secret !== undefined ? { url, secret } : undefined,
     retentionDays: v.SATCHEL_RETENTION_DAYS,
+    otlpUrl: v.SATCHEL_OTLP_URL,
     logLevel: v.SATCHEL_LOG_LEVEL,
   })
 }
@@ -305,6 +377,28 @@ function parsePoolSize(text: string): number {
   const size = Number(text)
   if (!/^\d{1,4}$/.test(text) || size < 2) throw new Error(`"${text}" is not a whole number from 2 to 9999.`)
   return size
+}
+
+/** Paths are made absolute; a bucket is checked as far as it can be without asking it. */
+function parseStorageUrl(text: string): string | undefined {
+  if (text.startsWith('s3:')) {
+    parseS3Location(text)
+    return text
+  }
+  const path = parseScheme(text, 'file:')
+  return path === undefined ? undefined : `file:${path}`
+}
+
+function parseUploads(text: string): 'direct' | 'proxy' | undefined {
+  if (text === '') return undefined
+  if (text !== 'direct' && text !== 'proxy') throw new Error(`"${text}" is not direct or proxy.`)
+  return text
+}
+
+function parseToken(text: string): string | undefined {
+  if (text === '') return undefined
+  if (!/^[\x21-\x7e]+$/.test(text)) throw new Error('must be printable ASCII characters without blanks.')
+  return text
 }
 
 function parseApiKey(text: string): string | undefined {

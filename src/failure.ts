@@ -40,6 +40,7 @@ const TABLE = {
   upload_failed: [5001, 500, 'File upload failed'],
   storage_full: [5001, 503, 'File upload failed: the storage is full'],
   download_failed: [5002, 500, 'File download failed'],
+  upload_url_failed: [5003, 500, 'Failed to generate file URL'],
   bad_file_type: [5004, 400, 'Invalid file type'],
   file_too_large: [5005, 400, 'File too large'],
   content_mismatch: [5006, 400, 'Content type mismatch'],

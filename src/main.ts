@@ -8,6 +8,7 @@ import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
 import { vanish } from './attachments/ephemeral.ts'
 import { attachmentRoutes } from './attachments/routes.ts'
+import { settleAtEnd } from './attachments/settle.ts'
 import { createGatewayRemote, type Gateway, openGateway } from './carriers/gateway.ts'
 import { gatewayRoutes } from './carriers/gateway-routes.ts'
 import { movableClock } from './carriers/sandbox/clock.ts'
@@ -17,6 +18,7 @@ import { Faults } from './carriers/sandbox/faults.ts'
 import { openSandbox } from './carriers/sandbox/phone.ts'
 import { sandboxRoutes } from './carriers/sandbox/routes.ts'
 import { carryOut } from './carriers/sandbox/steps.ts'
+import { openPurge } from './cdn/purge.ts'
 import { cdnRoutes } from './cdn/routes.ts'
 import { chatRoutes } from './chats/routes.ts'
 import { chatSchemas } from './chats/wire.ts'
@@ -24,6 +26,7 @@ import { systemClock } from './clock.ts'
 import { type Config, ConfigError, type Role } from './config.ts'
 import type { Opened } from './db/schema.ts'
 import { lockFolder } from './db/sqlite.ts'
+import { Failure } from './failure.ts'
 import { createApi } from './http/api.ts'
 import { createEdge } from './http/edge.ts'
 import { createHealth } from './http/health.ts'
@@ -35,13 +38,17 @@ import { deliverMessage } from './messages/deliver.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { messageSchemas } from './messages/wire.ts'
 import { openMetrics } from './metrics.ts'
-import { isPostgres, openDatabase } from './open.ts'
+import { isPostgres, isS3, openDatabase, openStorage } from './open.ts'
 import { ensureLines, ensurePartner, newApiKey, PhoneNumberTaken } from './partners/create.ts'
 import { phoneNumberRoutes } from './phone-numbers/routes.ts'
 import { describe } from './remote/address.ts'
 import { createRemote } from './remote/request.ts'
 import { type Secrets, secretsInDatabase, secretsInFolder } from './secrets.ts'
-import { openDisk } from './storage/disk.ts'
+import { openS3 } from './storage/s3.ts'
+import { parseS3Location } from './storage/s3-location.ts'
+import { traceHandlers } from './telemetry/handlers.ts'
+import { traceRemote } from './telemetry/remote.ts'
+import { noTracer, openTracer, type Tracer } from './telemetry/tracer.ts'
 import { uploadRoutes } from './uploads/routes.ts'
 import { VERSION } from './version.ts'
 import { startDispatcher } from './webhooks/deliver.ts'
@@ -97,12 +104,16 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   await releaseDeliveries(opened.db, node)
 
   const { egressAllow: allow, roles } = config
+  const tracer = config.otlpUrl ? openTracer({ url: config.otlpUrl, version: VERSION, log }) : noTracer
+  open.push(() => tracer.stop())
   const gateway = config.gateway && {
     ...config.gateway,
-    remote: createGatewayRemote({ url: config.gateway.url, allow, userAgent: USER_AGENT }),
+    remote: traceRemote(createGatewayRemote({ url: config.gateway.url, allow, userAgent: USER_AGENT }), tracer),
   }
   if (gateway) open.push(() => gateway.remote[Symbol.asyncDispose]())
-  const app = await createApp(config, { opened, secrets, log, gateway })
+  const files = await openFiles(config, log, { exclusive: !opened.skipLocked })
+  open.push(() => files.close())
+  const app = await createApp(config, { opened, secrets, log, gateway, tracer, files })
   open.push(() => app.remote[Symbol.asyncDispose]())
   const partner = roles.includes('api') ? await ensureFirstPartner(app, config, secrets) : undefined
 
@@ -119,7 +130,7 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
 
   if (roles.includes('worker')) {
     await planSweep(app)
-    const worker = startWorker({ opened, node, clock: app.clock, log }, handlersFor(app, config))
+    const worker = startWorker({ opened, node, clock: app.clock, log }, traceHandlers(handlersFor(app, config), tracer))
     open.push(() => worker.stop())
     const dispatcher = startDispatcher(app, opened, { userAgent: USER_AGENT, node })
     open.push(() => dispatcher.stop())
@@ -157,26 +168,56 @@ async function createWholeApi(app: App, gateway: Gateway | undefined): Promise<F
   return api
 }
 
-type Parts = { opened: Opened; secrets: Secrets; log: Log; gateway: Gateway | undefined }
+type Files = Pick<App, 'storage' | 'direct' | 'purge'> & { close: () => Promise<void> }
 
-async function createApp(config: Config, { opened, secrets, log, gateway }: Parts): Promise<App> {
+/** A bucket that cannot be reached now may be later; one that is not there, or not ours, is a mistake to mend first. */
+async function openFiles(config: Config, log: Log, o: { exclusive: boolean }): Promise<Files> {
+  const { storageUrl, s3Credentials: credentials, cdnPurgeUrl: url, egressAllow: allow } = config
+  const purge = url === undefined ? undefined : openPurge({ url, allow, userAgent: USER_AGENT })
+  const close = async () => purge?.[Symbol.asyncDispose]()
+  if (!isS3(storageUrl)) {
+    // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
+    const exclusive = o.exclusive && storageUrl.startsWith(`file:${config.dataDir}`)
+    const storage = await usable('SATCHEL_STORAGE_URL', () => openStorage(storageUrl, { exclusive, credentials }))
+    return { storage, direct: undefined, purge, close }
+  }
+  const s3 = openS3(parseS3Location(storageUrl), credentials)
+  await s3.check().catch((error) => {
+    if (!(error instanceof Failure)) throw new ConfigError([`SATCHEL_STORAGE_URL: ${(error as Error).message}.`])
+    log.warn({ err: error.cause }, 'the bucket cannot be reached')
+  })
+  const direct = { staging: s3.staging, offered: config.uploads === 'direct', settling: new Map() }
+  return {
+    storage: s3.storage,
+    direct,
+    purge,
+    async close() {
+      s3.close()
+      await close()
+    },
+  }
+}
+
+type Parts = { opened: Opened; secrets: Secrets; log: Log; gateway: Gateway | undefined; tracer: Tracer; files: Files }
+
+async function createApp(config: Config, { opened, secrets, log, gateway, tracer, files }: Parts): Promise<App> {
   const movable = movableClock()
   const faults = new Faults()
   const sandbox = gateway ? undefined : { clock: movable, faults }
   const clock = gateway ? systemClock : movable
   const spoolFolder = join(config.dataDir, 'spool')
   await mkdir(spoolFolder, { recursive: true, mode: 0o700 })
-  // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
-  const exclusive = !opened.skipLocked && config.storagePath.startsWith(config.dataDir)
   return {
     urls: { api: '', cdn: '' },
     db: opened.db,
-    storage: await usable('SATCHEL_STORAGE_URL', () => openDisk(config.storagePath, { exclusive })),
+    storage: files.storage,
+    direct: files.direct,
+    purge: files.purge,
     spoolFolder,
     carrier: gateway ? openGateway({ ...gateway, clock }) : openSandbox({ db: opened.db, clock }, faults),
     sandbox,
     egressAllow: config.egressAllow,
-    remote: createRemote({ allow: config.egressAllow, userAgent: USER_AGENT }),
+    remote: traceRemote(createRemote({ allow: config.egressAllow, userAgent: USER_AGENT }), tracer),
     signingKey: {
       accessKeyId: 'satchel',
       secretAccessKey: await secrets('upload-signing-key', () => randomHex(32)),
@@ -185,6 +226,7 @@ async function createApp(config: Config, { opened, secrets, log, gateway }: Part
     clock,
     newId: uuidv7(clock),
     log,
+    tracer,
     metrics: openMetrics({ jobs: () => countJobs(opened.db) }),
   }
 }
@@ -194,6 +236,8 @@ function handlersFor(app: App, config: Config): Handlers {
     'message.send': ({ message_id }, attempt, signal) => deliverMessage(app, message_id, attempt, signal),
     'sandbox.report': (step) => carryOut(app, step),
     'bytes.delete': ({ storage_key }) => app.storage.delete(storage_key),
+    'upload.settle': (what) => settleAtEnd(app, what),
+    'cdn.purge': async ({ urls }, _, signal) => app.purge?.(urls, signal),
     'attachment.vanish': ({ attachment_id }) => vanish(app, attachment_id),
     'retention.sweep': () => sweepHistory(app, { keepMs: config.retentionDays * 86_400_000 }),
   }

@@ -7,6 +7,8 @@ import { DatabaseUnusable, openPostgres } from './db/postgres.ts'
 import type { Opened } from './db/schema.ts'
 import { openSqlite } from './db/sqlite.ts'
 import { openDisk } from './storage/disk.ts'
+import { openS3 } from './storage/s3.ts'
+import { parseS3Location, type S3Credentials } from './storage/s3-location.ts'
 import type { Storage } from './storage/storage.ts'
 
 const after = (scheme: string, url: string): string | undefined =>
@@ -32,14 +34,23 @@ export async function openDatabase(url: string, o: { poolSize?: number } = {}): 
 /** Whether other processes may use the database at the same time. */
 export const isPostgres = (url: string): boolean => /^postgres(ql)?:/.test(url)
 
-/** `file:PATH`. `exclusive`: no other process uses it. Throws RangeError for a URL of another kind. */
-export async function openStorage(url: string, o: { exclusive: boolean }): Promise<Storage> {
+/**
+ * `file:PATH`, or `s3://BUCKET?...` with these credentials or those of the AWS chain. `exclusive`: no other process uses the
+ * folder. Throws RangeError for a URL of another kind.
+ */
+export async function openStorage(
+  url: string,
+  o: { exclusive: boolean; credentials: S3Credentials | undefined },
+): Promise<Storage> {
   const path = after('file:', url)
   if (path !== undefined) return await openDisk(path, o)
-  throw new RangeError('a storage is named by file:PATH')
+  if (!isS3(url)) throw new RangeError('a storage is named by file:PATH or s3://BUCKET?endpoint=...&region=...')
+  return openS3(parseS3Location(url), o.credentials).storage
 }
+
+export const isS3 = (url: string): boolean => url.startsWith('s3:')
 
 /** What SATCHEL_DATABASE_URL and SATCHEL_STORAGE_URL name, or their defaults. */
 export function configuredUrls(config: Config): { database: string; storage: string } {
-  return { database: config.databaseUrl, storage: `file:${config.storagePath}` }
+  return { database: config.databaseUrl, storage: config.storageUrl }
 }

@@ -14,6 +14,12 @@ export type Uploaded = { storageKey: string; sha256: string; text: TextScan }
 /** `gone`: deleted meanwhile. `taken`: another upload was complete before, and `row` is how it stands now. */
 export type Completion = { outcome: 'complete' | 'refused' | 'gone' } | { outcome: 'taken'; row: AttachmentRow }
 
+/** The sandbox's fault that makes an upload look unfinished for some seconds. */
+export function actOutNotReady({ sandbox, clock }: App, row: AttachmentRow): void {
+  const held = sandbox?.faults.take('upload_not_ready', row.partner_id, { attachment_id: row.id })
+  if (held) sandbox?.faults.holdBack(row.id, clock.now() + (held.seconds ?? 5) * 1000)
+}
+
 /**
  * Inspects and completes. The stored object is kept exactly when the outcome is `complete`, and deleted otherwise, but for
  * one case: when the last write rejects, nobody knows whether it happened, and the bytes stay (`sweep` finds them).

@@ -1,14 +1,17 @@
 /** Step one of a pre-upload: checks what is declared, keeps a pending row, and hands out a signed URL for the bytes. */
 import type { App } from '../app.ts'
+import { systemClock } from '../clock.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { iso } from '../http/schemas.ts'
 import { findDeclaredType, isRefusedExtension, supportedNames } from '../media/types.ts'
 import { presign } from '../sigv4.ts'
+import { stagingKey } from '../storage/staging.ts'
 import { keepAttachment, vanishTime } from './ephemeral.ts'
 import { cleanFilename } from './filename.ts'
 import { addressOf } from './links.ts'
 import { insertAttachment } from './rows.ts'
+import { planSettling } from './settle.ts'
 
 export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 const UPLOAD_SECONDS = 15 * 60
@@ -26,6 +29,8 @@ export async function createAttachment(app: App, input: CreateAttachment) {
   const now = app.clock.now()
   const id = app.newId()
   const expiresAt = Math.floor(now / 1000) * 1000 + UPLOAD_SECONDS * 1000
+  const headers = { 'Content-Type': input.content_type, 'Content-Length': String(input.size_bytes) }
+  const uploadUrl = await signUploadUrl(app, { id, headers, now })
   const row = {
     id,
     partner_id: input.partnerId,
@@ -44,23 +49,51 @@ export async function createAttachment(app: App, input: CreateAttachment) {
     completed_at: null,
     vanishes_at: await vanishTime(app.db, input.partnerId, now),
   }
-  if (row.vanishes_at === null) await insertAttachment(app.db, row)
-  else await inTransaction(app.db, (tx) => keepAttachment(tx, row))
+  const isDirect = app.direct?.offered === true
+  if (row.vanishes_at === null && !isDirect) await insertAttachment(app.db, row)
+  else {
+    await inTransaction(app.db, async (tx) => {
+      await keepAttachment(tx, row)
+      if (isDirect) await planSettling(tx, app, { attachment_id: id, runAt: expiresAt, last: false })
+    })
+  }
   app.metrics.attachments.inc({ outcome: 'created' })
-  const headers = { 'Content-Type': input.content_type, 'Content-Length': String(input.size_bytes) }
   return {
     attachment_id: id,
-    upload_url: presign(app.signingKey, {
-      method: 'PUT',
-      url: `${app.urls.cdn}/uploads/${id}`,
-      headers,
-      now,
-      expiresSeconds: UPLOAD_SECONDS,
-    }),
+    upload_url: uploadUrl,
     download_url: addressOf(app, row),
     http_method: 'PUT' as const,
     expires_at: iso(expiresAt),
     required_headers: headers,
+  }
+}
+
+/** To the bucket itself, by its own clock, or to our edge. Failure upload_url_failed: there are no credentials to sign with. */
+async function signUploadUrl(
+  app: App,
+  o: { id: string; headers: { 'Content-Type': string; 'Content-Length': string }; now: number },
+): Promise<string> {
+  const { id, headers, now } = o
+  const expiresSeconds = UPLOAD_SECONDS
+  if (!app.direct?.offered) {
+    return presign(app.signingKey, {
+      method: 'PUT',
+      url: `${app.urls.cdn}/uploads/${id}`,
+      headers,
+      now,
+      expiresSeconds,
+    })
+  }
+  try {
+    return await app.direct.staging.uploadUrl({
+      key: stagingKey(id),
+      contentType: headers['Content-Type'],
+      sizeBytes: Number(headers['Content-Length']),
+      now: systemClock.now(),
+      expiresSeconds,
+    })
+  } catch (error) {
+    throw new Failure('upload_url_failed', undefined, { cause: error })
   }
 }
 

@@ -7,6 +7,7 @@ import { createAttachment } from './create.ts'
 import { deleteAttachment } from './delete.ts'
 import { getAttachment } from './get.ts'
 import { linkTo } from './links.ts'
+import { settleFirst } from './settle.ts'
 import { attachmentJson, CreateAttachment } from './wire.ts'
 
 const Params = Type.Object({ attachmentId: Uuid })
@@ -38,8 +39,11 @@ export function attachmentRoutes(app: App): FastifyPluginAsyncTypebox {
           response: { 200: Ref('Attachment'), ...ERRORS },
         },
       },
-      async (request) =>
-        attachmentJson(await getAttachment(app, request.partnerId, request.params.attachmentId), linkTo(app)),
+      async (request) => {
+        const { partnerId, params } = request
+        await settleFirst(app, partnerId, params.attachmentId)
+        return attachmentJson(await getAttachment(app, partnerId, params.attachmentId), linkTo(app))
+      },
     )
 
     api.delete(

@@ -8,6 +8,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { App } from '../app.ts'
 import { type CompleteAttachment, findServable } from '../attachments/get.ts'
 import { CDN_PATH, checkLink, EPHEMERAL_PATH, type LinkQuery } from '../attachments/links.ts'
+import { settleFirst } from '../attachments/settle.ts'
 import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import { Failure } from '../failure.ts'
 import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
@@ -53,11 +54,10 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
   const ephemeral = request.routeOptions.url?.startsWith(EPHEMERAL_PATH) ?? false
   reply.headers(CORS)
   if (ephemeral) checkSignature(app, request, reply)
+  reply.header('Cache-Control', 'no-store')
+  await settleFirst(app, request.params.partner_id, request.params.id)
   const file = await findServable(app, { ...request.params, ephemeral })
-  if (!file) {
-    reply.header('Cache-Control', 'no-store')
-    throw new Failure('attachment_not_found')
-  }
+  if (!file) throw new Failure('attachment_not_found')
   await actOutFaults(app, file)
   const { status, start, end, headers } = answer(request, {
     size: file.size_bytes,
@@ -69,8 +69,10 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
   if (request.method === 'HEAD' || length <= 0) return reply.code(status).headers(all).send()
 
   const body = await app.storage.get(file.storage_key, { start, end })
-  if (!body)
+  if (!body) {
+    if (!(await findServable(app, { ...request.params, ephemeral }))) throw new Failure('attachment_not_found')
     throw new Failure('database_failed', undefined, { cause: new Error(`${file.storage_key} is not in storage`) })
+  }
   app.metrics.served.inc(length)
   reply.hijack()
   reply.raw.writeHead(status, { ...(reply.getHeaders() as Record<string, string>), ...all })

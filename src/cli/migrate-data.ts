@@ -56,14 +56,15 @@ export async function migrateDataCommand(argv: string[], out: Out): Promise<numb
   }
   const config = loadConfig()
   const to = configuredUrls(config)
+  const credentials = config.s3Credentials
   try {
     checkSource(from, to)
     using _ = lockAll(from, to, config)
     await using source = await openDatabase(from.database)
     await using target = await openDatabase(to.database)
     const sides = {
-      source: await side(source, from, dirname(pathOf(from.database))),
-      target: await side(target, to, config.dataDir),
+      source: await side(source, from, { folder: dirname(pathOf(from.database)), credentials }),
+      target: await side(target, to, { folder: config.dataDir, credentials }),
     }
     const name = `${isPostgres(from.database) ? new URL(from.database).host : from.database}, ${from.storage}`
     const { finished } = await beginMove(target.db, name)
@@ -155,10 +156,14 @@ async function copySecret(source: Secrets, target: Secrets, name: string): Promi
 
 class NoSecret extends Error {}
 
-async function side(opened: Opened, urls: { storage: string }, folder: string): Promise<Side> {
+async function side(
+  opened: Opened,
+  urls: { storage: string },
+  { folder, credentials }: { folder: string; credentials: Config['s3Credentials'] },
+): Promise<Side> {
   return {
     opened,
-    storage: await openStorage(urls.storage, { exclusive: false }),
+    storage: await openStorage(urls.storage, { exclusive: false, credentials }),
     secrets: opened.skipLocked ? secretsInDatabase(opened.db, systemClock) : secretsInFolder(folder),
   }
 }

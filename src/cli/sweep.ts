@@ -55,7 +55,10 @@ export async function sweepCommand(argv: string[], out: Out): Promise<number> {
     )
     return 1
   }
-  const storage = await openStorage(configuredUrls(config).storage, { exclusive: false })
+  const storage = await openStorage(configuredUrls(config).storage, {
+    exclusive: false,
+    credentials: config.s3Credentials,
+  })
   const report = new Report(out, { json: values.json ?? false, storage, removes: values.delete ?? false })
   const progress = openProgress()
   const findings = compare({

@@ -7,6 +7,7 @@ import { fetchAttachment } from '../attachments/fetch.ts'
 import { type CompleteAttachment, findServable, getSendable } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
 import { parseDownloadUrl } from '../attachments/links.ts'
+import { settleFirst } from '../attachments/settle.ts'
 import { Failure } from '../failure.ts'
 import { isUuid } from '../ids.ts'
 import type { PartIn } from './wire.ts'
@@ -63,11 +64,13 @@ export async function findSource(
 ): Promise<Source> {
   if (media.attachment_id !== undefined) {
     if (!isUuid(media.attachment_id)) throw new Failure('bad_parameter', `${field}.attachment_id must be a valid UUID`)
+    await settleFirst(app, partnerId, media.attachment_id)
     return { type: 'known', attachment: await getSendable(app, partnerId, media.attachment_id) }
   }
   const url = media.url ?? ''
   const address = parseDownloadUrl(url, app.urls.cdn)
   if (!address) return { type: 'url', url, field: `${field}.url` }
+  if (address.partner_id === partnerId) await settleFirst(app, partnerId, address.id)
   const attachment = address.partner_id === partnerId ? await findServable(app, address) : undefined
   if (!attachment) throw new Failure('attachment_not_found')
   return { type: 'known', attachment }

@@ -3,6 +3,7 @@
  * Keys are ours ([a-z0-9/_-]), the bytes under a key never change, sizes are bytes, times ms since 1970.
  */
 import type { Readable } from 'node:stream'
+import { Failure } from '../failure.ts'
 import type { Bytes } from '../media/bytes.ts'
 
 export type Entry = { key: string; size: number; modified: number }
@@ -48,7 +49,11 @@ export function storedBytes(storage: Storage, key: string, size: number): Bytes 
       const body = await storage.get(key, { start: offset, end })
       if (!body) throw new Error(`stored object ${key} is missing`)
       const chunks: Buffer[] = []
-      for await (const chunk of body) chunks.push(chunk as Buffer)
+      try {
+        for await (const chunk of body) chunks.push(chunk as Buffer)
+      } catch (error) {
+        throw new Failure('storage_unavailable', undefined, { cause: error })
+      }
       return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)
     },
   }

@@ -5,7 +5,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import type { App } from '../app.ts'
-import { completeAttachment } from '../attachments/complete.ts'
+import { actOutNotReady, completeAttachment } from '../attachments/complete.ts'
 import { isComplete } from '../attachments/get.ts'
 import type { AttachmentRow } from '../attachments/rows.ts'
 import { TextScan } from '../media/text-scan.ts'
@@ -42,8 +42,7 @@ export async function receiveUpload(
   })
   app.metrics.received.inc({ source: 'upload' }, row.size_bytes)
   const uploaded = { storageKey, sha256: sha256.digest('hex'), text }
-  const held = app.sandbox?.faults.take('upload_not_ready', row.partner_id, { attachment_id: row.id })
-  if (held) app.sandbox?.faults.holdBack(row.id, app.clock.now() + (held.seconds ?? 5) * 1000)
+  actOutNotReady(app, row)
   const completion = await completeAttachment(app, row, uploaded, signal)
   if (completion.outcome === 'gone') return { outcome: 'gone' }
   if (completion.outcome === 'taken' && completion.row.sha256 !== uploaded.sha256) return { outcome: 'changed' }
