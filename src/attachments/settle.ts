@@ -26,6 +26,7 @@ type DirectApp = App & { readonly direct: DirectUploads }
 
 /** A PUT that began before its URL expired may take so long to end. */
 const LATE_MS = 3_600_000
+const AGAIN_MS = 30_000
 /** Below the 60 seconds that clients wait for an answer. */
 const TIME_LIMIT_MS = 40_000
 
@@ -45,7 +46,15 @@ export async function settleFirst(app: App, partnerId: string, id: string): Prom
 export async function settleAtEnd(app: App, o: { attachment_id: string; last: boolean }): Promise<void> {
   if (!isDirect(app)) return
   const row = await findAttachment(app.db, o.attachment_id)
-  if (row && isOpen(row)) await settleOnce(app, row)
+  try {
+    if (row && isOpen(row)) await settleOnce(app, row)
+  } catch (error) {
+    if (!(error instanceof Failure) || error.failure !== 'storage_unavailable') throw error
+    // However long the bucket is away: what the client has uploaded is not given up.
+    app.log.warn({ err: error.cause, attachment_id: o.attachment_id }, 'an upload cannot be settled yet')
+    await planSettling(app.db, app, { ...o, runAt: app.clock.now() + AGAIN_MS })
+    return
+  }
   const now = row && (await findAttachment(app.db, row.id))
   if (o.last || !now || !isOpen(now)) await app.storage.delete(stagingKey(o.attachment_id))
   if (!o.last) await planSettling(app.db, app, { ...o, runAt: app.clock.now() + LATE_MS, last: true })

@@ -5,7 +5,7 @@
  * One PUT an object: S3 takes up to 5 GiB in one, and nothing of a PUT that breaks off.
  */
 import { Readable } from 'node:stream'
-import { finished } from 'node:stream/promises'
+import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   DeleteObjectCommand,
@@ -18,7 +18,7 @@ import {
   S3ServiceException,
 } from '@aws-sdk/client-s3'
 import { Failure } from '../failure.ts'
-import { type ExactBody, exactly } from './exactly.ts'
+import { exactly } from './exactly.ts'
 import {
   ANSWER_MS,
   deadline,
@@ -37,6 +37,8 @@ import type { Entry, PutOptions, Storage } from './storage.ts'
 
 /** How long the bucket may leave the bytes of a PUT waiting, or the whole of it unanswered. */
 const STALL_MS = 20_000
+/** Sent from memory, so that the client can send it again when the bucket asks for that; larger bodies pass by once. */
+const SMALL_BYTES = 256 * 1024
 const CLEAR_AWAY_PAUSES_MS = [20, 50, 100, 200]
 
 export type S3 = {
@@ -117,7 +119,7 @@ function openBucket(client: S3Client, location: S3Location): Storage {
       }, 1_000)
       const abortSignal = options.signal ? AbortSignal.any([stop.signal, options.signal]) : stop.signal
       try {
-        const Body = size === 0 ? await nothing(stream) : stream
+        const Body = size <= SMALL_BYTES ? await buffer(stream) : stream
         const put = new PutObjectCommand({ ...target, Body, ContentLength: size, ...encryption(location) })
         await client.send(put, { abortSignal })
       } catch (error) {
@@ -168,12 +170,6 @@ function openBucket(client: S3Client, location: S3Location): Storage {
       } while (token !== undefined)
     },
   }
-}
-
-/** The empty body, once it is known to be empty. */
-async function nothing(stream: ExactBody): Promise<Buffer> {
-  await finished(stream.resume())
-  return Buffer.alloc(0)
 }
 
 async function checkBucket(client: S3Client, { bucket }: S3Location): Promise<void> {

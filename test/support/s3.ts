@@ -108,7 +108,7 @@ function commandOf(kind: S3Kind, port: number, root: string): { args: string[]; 
     return { args: ['--port', address, '--quiet', '--keep-alive', 'posix', objects], env }
   }
   const key = `${ACCESS_KEY_ID},${SECRET_ACCESS_KEY}`
-  const args = ['serve', 's3', '--config', '', '--addr', address, '--auth-key', key, objects]
+  const args = ['serve', 's3', '--config', '', '--addr', address, '--auth-key', key, '--directory-markers', objects]
   return { args, env: {} }
 }
 
