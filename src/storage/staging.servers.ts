@@ -13,9 +13,9 @@ import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
-import { openS3, type S3 } from '../../src/storage/s3.ts'
-import { parseS3Location } from '../../src/storage/s3-location.ts'
-import { ACCESS_KEY_ID, S3_KINDS, type S3Server, SECRET_ACCESS_KEY, startS3 } from '../support/s3.ts'
+import { ACCESS_KEY_ID, S3_KINDS, type S3Server, SECRET_ACCESS_KEY, startS3 } from '../../test/support/s3.ts'
+import { openS3, type S3 } from './s3.ts'
+import { parseS3Location } from './s3-location.ts'
 
 const run = promisify(execFile)
 const credentials = { accessKeyId: ACCESS_KEY_ID, secretAccessKey: SECRET_ACCESS_KEY }

@@ -1,8 +1,9 @@
 /** The storage suite against both S3 servers, plain and below a prefix. */
-import { storageConformance } from '../../src/storage/conformance.ts'
-import { openS3 } from '../../src/storage/s3.ts'
-import { parseS3Location } from '../../src/storage/s3-location.ts'
-import { ACCESS_KEY_ID, S3_KINDS, SECRET_ACCESS_KEY, startS3 } from '../support/s3.ts'
+
+import { ACCESS_KEY_ID, S3_KINDS, SECRET_ACCESS_KEY, startS3 } from '../../test/support/s3.ts'
+import { storageConformance } from './conformance.ts'
+import { openS3 } from './s3.ts'
+import { parseS3Location } from './s3-location.ts'
 
 const credentials = { accessKeyId: ACCESS_KEY_ID, secretAccessKey: SECRET_ACCESS_KEY }
 
