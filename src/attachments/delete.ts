@@ -4,9 +4,9 @@ import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { enqueue } from '../jobs/jobs.ts'
 import { stagingKey } from '../storage/staging.ts'
-import { forgetAttachment, isVanished } from './ephemeral.ts'
+import { forgetAttachment } from './ephemeral.ts'
 import { addressOf } from './links.ts'
-import { findOwnAttachment } from './rows.ts'
+import { findOwnAttachment, isVanished } from './rows.ts'
 
 /** Failure attachment_not_found. Messages that used the attachment stay. */
 export async function deleteAttachment(app: App, partnerId: string, id: string): Promise<void> {

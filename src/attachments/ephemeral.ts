@@ -8,20 +8,18 @@ import type { Db } from '../db/schema.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { enqueue } from '../jobs/jobs.ts'
 import { findTier } from '../partners/rows.ts'
+import { addressOf } from './links.ts'
 import {
   type AttachmentRow,
   findAttachment,
   insertAttachment,
   insertDeletion,
+  isVanished,
   removeAttachment,
   setVanishesAt,
 } from './rows.ts'
 
 export const EPHEMERAL_MS = 24 * 3_600_000
-
-/** True from the moment on that the attachment must no longer be seen. */
-export const isVanished = (row: Pick<AttachmentRow, 'vanishes_at'>, now: number): boolean =>
-  row.vanishes_at !== null && row.vanishes_at <= now
 
 /** When a new attachment of this partner vanishes; null: never. */
 export async function vanishTime(db: Db, partnerId: string, now: number): Promise<number | null> {
@@ -30,6 +28,7 @@ export async function vanishTime(db: Db, partnerId: string, now: number): Promis
 }
 
 type Maker = Pick<App, 'newId' | 'clock'>
+type User = Pick<App, 'newId' | 'clock' | 'urls' | 'signingKey' | 'purge'>
 
 /** Inserts the row and, where it is to vanish, the job for that. Call it with the transaction of what it belongs to. */
 export async function keepAttachment(tx: Db, row: AttachmentRow): Promise<void> {
@@ -39,12 +38,12 @@ export async function keepAttachment(tx: Db, row: AttachmentRow): Promise<void> 
 
 /**
  * Files that are used with a line, as they are from then on: on an ephemeral line the permanent ones become ephemeral. They
- * vanish 24 hours after creation; those that are older than that already, 24 hours after this first use. Call it in the
- * transaction of the message, with the rows inserted.
+ * vanish 24 hours after creation; those that are older than that already, 24 hours after this first use. Caches before us are
+ * told to forget the permanent address. Call it in the transaction of the message, with the rows inserted.
  */
 export async function useWithLine<T extends AttachmentRow>(
   tx: Db,
-  app: Maker,
+  app: User,
   line: { partnerId: string; phoneNumber: string },
   files: readonly T[],
 ): Promise<T[]> {
@@ -55,6 +54,10 @@ export async function useWithLine<T extends AttachmentRow>(
     const end = file.created_at + EPHEMERAL_MS
     const vanishes_at = (await setVanishesAt(tx, file.id, end > now ? end : now + EPHEMERAL_MS)) ?? null
     if (vanishes_at !== null) await planVanishing(tx, file.id, vanishes_at)
+    if (app.purge && file.vanishes_at === null) {
+      const payload = { urls: [addressOf(app, file)] }
+      await enqueue(tx, { id: app.newId(), kind: 'cdn.purge', payload, runAt: now })
+    }
     used.push({ ...file, vanishes_at })
   }
   return used

@@ -1,8 +1,7 @@
 /** Finds attachments, for their owner and for the CDN. Foreign and unknown ids look the same. */
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
-import { isVanished } from './ephemeral.ts'
-import { type AttachmentRow, findAttachment, findOwnAttachment } from './rows.ts'
+import { type AttachmentRow, findAttachment, findOwnAttachment, isVanished } from './rows.ts'
 
 export type CompleteAttachment = AttachmentRow & { storage_key: string; sha256: string }
 

@@ -8,8 +8,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { App } from '../app.ts'
 import type { SigningKey } from '../sigv4.ts'
-import { isVanished } from './ephemeral.ts'
-import type { AttachmentRow } from './rows.ts'
+import { type AttachmentRow, isVanished } from './rows.ts'
 
 export const CDN_PATH = '/attachments/partners'
 export const EPHEMERAL_PATH = '/ephemeral/partners'

@@ -3,6 +3,10 @@ import type { Db, NewRow, Row } from '../db/schema.ts'
 
 export type AttachmentRow = Row<'attachments'>
 
+/** True from the moment on that the attachment must no longer be seen. */
+export const isVanished = (row: Pick<AttachmentRow, 'vanishes_at'>, now: number): boolean =>
+  row.vanishes_at !== null && row.vanishes_at <= now
+
 export async function insertAttachment(db: Db, row: NewRow<'attachments'>): Promise<void> {
   await db.insertInto('attachments').values(row).execute()
 }

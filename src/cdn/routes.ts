@@ -65,6 +65,7 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
     modified: file.completed_at ?? file.created_at,
   })
   const all = { ...headers, ...fileHeaders(file), 'Cache-Control': ephemeral ? 'no-store' : CACHE_CONTROL }
+  reply.removeHeader('Cache-Control') // Node would send both spellings of the name
   const length = end - start + 1
   if (request.method === 'HEAD' || length <= 0) return reply.code(status).headers(all).send()
 

@@ -255,7 +255,11 @@ async function newChat(opened: Opened): Promise<Chat> {
 }
 
 const accept = (tx: Opened['db'], chat: Chat) =>
-  acceptMessage(tx, { newId, clock: systemClock }, { chat, resolved: NONE, content: {}, traceId: 't', now: Date.now() })
+  acceptMessage(
+    tx,
+    { newId, clock: systemClock, urls, signingKey, purge: undefined },
+    { chat, resolved: NONE, content: {}, traceId: 't', now: Date.now() },
+  )
 
 async function newComplete({ db }: Opened, partnerId: string): Promise<string> {
   const id = newId()

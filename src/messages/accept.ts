@@ -17,7 +17,11 @@ export type Acceptance = {
 }
 
 /** From here on the message is the carrier's: a job of this transaction hands it over. */
-export async function acceptMessage(tx: Db, app: Pick<App, 'newId' | 'clock'>, o: Acceptance): Promise<MessageRow> {
+export async function acceptMessage(
+  tx: Db,
+  app: Pick<App, 'newId' | 'clock' | 'urls' | 'signingKey' | 'purge'>,
+  o: Acceptance,
+): Promise<MessageRow> {
   const { chat, content, resolved, now } = o
   const sender = chat.handles.find((handle) => handle.is_me === 1)
   if (!sender) throw new Error(`chat ${chat.id} has no handle of ours`)
@@ -59,7 +63,7 @@ export async function acceptMessage(tx: Db, app: Pick<App, 'newId' | 'clock'>, o
 /** The line of the chat may make the files ephemeral. */
 async function useParts(
   tx: Db,
-  app: Pick<App, 'newId' | 'clock'>,
+  app: Parameters<typeof acceptMessage>[1],
   chat: Chat,
   parts: readonly ResolvedPart[],
 ): Promise<ResolvedPart[]> {
