@@ -254,12 +254,10 @@ async function newChat(opened: Opened): Promise<Chat> {
   return (await findChat(opened.db, partnerId, chat.id)) ?? assert.fail()
 }
 
-const accept = (tx: Opened['db'], chat: Chat) =>
-  acceptMessage(
-    tx,
-    { newId, clock: systemClock, urls, signingKey, purge: undefined },
-    { chat, resolved: NONE, content: {}, traceId: 't', now: Date.now() },
-  )
+const accept = (tx: Opened['db'], chat: Chat) => {
+  const app = { ...appOf({ db: tx }), purge: undefined }
+  return acceptMessage(tx, app, { chat, resolved: NONE, content: {}, traceId: 't', now: Date.now() })
+}
 
 async function newComplete({ db }: Opened, partnerId: string): Promise<string> {
   const id = newId()
