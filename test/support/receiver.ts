@@ -29,6 +29,7 @@ export type WebhookEvent = {
     message_id: string
     chat_id: string
     chat: { id: string }
+    message: { id: string }
     code: number
     parts: { type: string; value: string; id: string; url: string; filename: string; mime_type: string }[]
   }
