@@ -8,6 +8,10 @@ const HELP = `satchel ${VERSION}: attachments for messaging, wire-compatible wit
   satchel check FILE...         tell what a file is and whether it would be accepted
   satchel partners create       make a partner with an API key and phone numbers
   satchel partners list         list partners and their phone numbers
+  satchel listen                forward every event to a local URL, signed, without a subscription
+  satchel trigger EVENT         be a phone: message.received, message.read
+  satchel webhooks verify       tell why the signature of a delivery does not fit
+  satchel webhooks rotate       give a subscription a new secret, with an overlap
   satchel migrate               bring the database to the newest schema
   satchel config --print        show every variable, its value and what it is for
   satchel --version, --help
@@ -23,6 +27,9 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   serve: async () => (await import('./cli/serve.ts')).serve,
   check: async () => (await import('./cli/check.ts')).check,
   partners: async () => (await import('./cli/partners.ts')).partners,
+  listen: async () => (await import('./cli/listen.ts')).listen,
+  trigger: async () => (await import('./cli/trigger.ts')).trigger,
+  webhooks: async () => (await import('./cli/webhooks.ts')).webhooks,
   migrate: async () => (await import('./cli/migrate.ts')).migrateCommand,
   config: async () => (await import('./cli/config.ts')).configCommand,
 }

@@ -3,9 +3,16 @@ import { readFile } from 'node:fs/promises'
 import { buffer } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
+import { systemClock } from '../clock.ts'
+import { loadConfig } from '../config.ts'
+import { openSqlite } from '../db/sqlite.ts'
+import { Failure } from '../failure.ts'
+import { isUuid } from '../ids.ts'
+import { rotateSecret } from '../webhooks/subscribe.ts'
 import { diagnose, type Verdict } from '../webhooks/verify.ts'
 
 const HELP = `satchel webhooks verify --secret SECRET --headers FILE --body FILE [--now SECONDS]
+satchel webhooks rotate SUBSCRIPTION_ID [--overlap HOURS]
 
 verify says whether the signatures of a delivery fit and, if not, names the mistake: a key that was decoded or was not,
 a body that was parsed before it was verified, a clock that is off, a mangled secret and others.
@@ -17,12 +24,15 @@ a body that was parsed before it was verified, a clock that is off, a mangled se
 
 Either FILE may be - for standard input. To find the mistake in a program of your own, write the signature that it
 computes into the headers file. Exit code: 0 the standard signature fits, 1 it does not, 2 the command was not understood.
+
+rotate gives a subscription a new secret and prints it. For the overlap, 24 hours unless said otherwise, both secrets sign.
+Works while the server runs.
 `
 
 export type Io = { stdin: AsyncIterable<Buffer | string>; now: () => number }
 type Action = (argv: string[], out: Out, io: Io) => Promise<number>
 
-const ACTIONS: Record<string, Action> = { verify }
+const ACTIONS: Record<string, Action> = { verify, rotate }
 
 export async function webhooks(argv: string[], out: Out, io?: Io): Promise<number> {
   const [name = '', ...rest] = argv
@@ -74,6 +84,35 @@ async function verify(argv: string[], out: Out, io: Io): Promise<number> {
   out.stdout(describe('standard signature (webhook-signature)', standard))
   out.stdout(describe('legacy signature (X-Webhook-Signature)', legacy))
   return standard.ok ? 0 : 1
+}
+
+async function rotate(argv: string[], out: Out): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: argv,
+    allowPositionals: true,
+    options: { overlap: { type: 'string', default: '24' }, help: { type: 'boolean', short: 'h' } },
+  })
+  const [id = ''] = positionals
+  const hours = Number(values.overlap)
+  if (values.help) {
+    out.stdout(HELP)
+    return 0
+  }
+  if (!isUuid(id) || !/^\d{1,4}$/.test(values.overlap)) {
+    out.stderr('satchel: a subscription id and, with --overlap, whole hours are needed; see satchel webhooks --help\n')
+    return 2
+  }
+  await using opened = await openSqlite(loadConfig().databasePath)
+  try {
+    const overlapMs = hours * 3_600_000
+    const secret = await rotateSecret({ db: opened.db, clock: systemClock }, { id: id.toLowerCase(), overlapMs })
+    out.stdout(`${secret}\n`)
+    return 0
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    out.stderr(`satchel: ${error.message}\n`)
+    return 1
+  }
 }
 
 function read(path: string, stdin: Io['stdin']): Promise<Buffer> {

@@ -47,7 +47,11 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
     },
     refResolver: { buildLocalReference: (json, _, __, index) => String(json.$id ?? `def-${index}`) },
   })
-  await api.register(swaggerUi, { routePrefix: '/docs', theme: { title: 'Satchel API' } })
+  await api.register(swaggerUi, {
+    routePrefix: '/docs',
+    theme: { title: 'Satchel API' },
+    uiConfig: { layout: 'BaseLayout' },
+  })
 
   for (const prefix of BASE_PATHS) {
     await api.register(

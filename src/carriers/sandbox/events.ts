@@ -60,7 +60,8 @@ type Following = { partnerId: string; after: string; reply: FastifyReply; signal
 
 async function follow(app: App, { partnerId, after, reply, signal }: Following): Promise<void> {
   const out = reply.raw
-  out.write(': ready\n\n')
+  // The id lets a client that loses the line before the first event ask for what came after this moment.
+  out.write(after === '' ? ': ready\n\n' : `id: ${after}\n\n`)
   let beatAt = performance.now() + BEAT_MS
   for (let last = after; !signal.aborted; ) {
     const events = await listEventsAfter(app.db, partnerId, last, BATCH)
