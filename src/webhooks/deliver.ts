@@ -100,7 +100,7 @@ async function attempt(app: App, { delivery, subscription }: Claimed, userAgent:
       headers: JSON.stringify(headers),
     }
     await insertAttempt(tx, tried)
-    await settle({ ...app, db: tx }, delivery, answer)
+    await settle({ ...app, db: tx }, delivery, startedAt, answer)
   })
   app.metrics.webhooks.observe(
     { outcome: outcomeOf('status' in answer ? answer.status : answer.error.kind) },
@@ -124,7 +124,12 @@ async function post(app: App, url: string, headers: Record<string, string>, body
 }
 
 /** Inside the transaction that records the attempt. The subscription is read anew: others were at it meanwhile. */
-async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, answer: Answer): Promise<void> {
+async function settle(
+  app: Pick<App, 'db' | 'clock'>,
+  delivery: DeliveryRow,
+  startedAt: number,
+  answer: Answer,
+): Promise<void> {
   const subscription = await findSubscription(app.db, delivery.subscription_id)
   const outcome = outcomeOf('status' in answer ? answer.status : answer.error.kind)
   const now = app.clock.now()
@@ -148,6 +153,8 @@ async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, ans
     await cancelDeliveries(app.db, subscription.id, now, 'the target is gone (410)')
     return
   }
+  // What was under way when the circuit opened says nothing that is not known: only probes keep it open for longer.
+  if (startedAt < subscription.open_until) return
   const failures = subscription.failures + 1
   await updateSubscription(app.db, subscription.id, { failures, open_until: openUntil(failures, now) })
 }
