@@ -82,7 +82,8 @@ async function attempt(app: App, { delivery, subscription }: Claimed, userAgent:
     traceId: event.trace_id,
     version: subscription.webhook_version,
     body,
-    at: startedAt,
+    // Receivers hold it against their own clock, which nobody moves.
+    at: systemClock.now(),
     userAgent,
   })
   const began = performance.now()
