@@ -178,6 +178,13 @@ const REFUSED: [what: string, more: object, status: number, code: number, messag
     /^media\[0\]\.url must lead to a public/,
   ],
   ['with media that is not there', { media: [media('ok', jpeg()), gone()] }, 500, 5002, /^media\[1\]\.url could not/],
+  [
+    'with a file of 100 MB and a byte',
+    { media: [media('large', Buffer.alloc(104_857_601))] },
+    400,
+    5005,
+    /^media\[0\]\.url/,
+  ],
   ['with an empty file', { media: [media('empty', Buffer.alloc(0))] }, 500, 5002, /^media\[0\]\.url could not/],
   [
     'with a folder for a name',
