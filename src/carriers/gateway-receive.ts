@@ -60,10 +60,7 @@ async function recall(app: App, keys: readonly string[], carrierRef: string): Pr
     const row = await findIdempotencyKey(app.db, OWNER, key)
     if (row) return JSON.parse(row.response)
   }
-  const message = await findByCarrierRef(app.db, carrierRef)
-  if (message?.direction === 'outbound') {
-    throw new Failure('bad_parameter', 'carrier_ref is that of a message which was sent from here')
-  }
+  const message = await findByCarrierRef(app.db, 'inbound', carrierRef)
   return message && { chatId: message.chat_id, messageId: message.id }
 }
 

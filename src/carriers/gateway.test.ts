@@ -92,7 +92,7 @@ for (const status of [200, 201, 202, 204, 299]) {
   })
 }
 
-for (const status of [301, 302, 307, 308, 408, 429, 500, 502, 503, 504]) {
+for (const status of [301, 302, 307, 308, 401, 408, 429, 500, 502, 503, 504]) {
   test(`${status} is worth another try, and no redirect is followed`, async () => {
     double.answer = answerWith(status)
     const before = double.posts.length
@@ -107,7 +107,6 @@ for (const status of [301, 302, 307, 308, 408, 429, 500, 502, 503, 504]) {
 
 for (const [status, code] of [
   [400, 4001],
-  [401, 4001],
   [404, 4001],
   [410, 4001],
   [422, 4005],

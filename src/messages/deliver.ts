@@ -26,6 +26,8 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
   const message = await findOutbound(app.db, id)
   if (!message || !['pending', 'queued'].includes(message.delivery_status)) return
   const outbound = await toOutbound(app, message)
+  if (outbound.parts.length === 0)
+    return await fail(app, id, { code: 4001, reason: 'All of its attachments were deleted' })
   await moveMessage(app.db, id, ['pending'], { delivery_status: 'queued' })
   try {
     const { carrierRef } = await app.carrier.send(outbound, signal)
@@ -37,15 +39,19 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
     const why = refused
       ? { code: error.code, reason: error.message }
       : { code: 3007 as const, reason: 'Maximum delivery attempts exceeded' }
-    const at = app.clock.now()
-    await app.db.transaction().execute((tx) => move(tx, app, id, { type: 'failed', at, ...why }))
+    await fail(app, id, why)
   }
+}
+
+async function fail(app: App, id: string, why: { code: FailureCode; reason: string }): Promise<void> {
+  const at = app.clock.now()
+  await app.db.transaction().execute((tx) => move(tx, app, id, { type: 'failed', at, ...why }))
 }
 
 /** Safe to repeat: what has happened already changes nothing. An unknown reference is an error, so that it is tried again. */
 export async function reportDelivery(app: Reporter, { carrierRef, ...report }: CarrierEvent): Promise<void> {
   await app.db.transaction().execute(async (tx) => {
-    const message = await findByCarrierRef(tx, carrierRef)
+    const message = await findByCarrierRef(tx, 'outbound', carrierRef)
     if (!message) throw new Error(`no message has the carrier reference ${carrierRef}`)
     await move(tx, app, message.id, report)
   })

@@ -3,7 +3,7 @@ import type { App } from '../app.ts'
 import type { CompleteAttachment } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
 import { insertAttachment } from '../attachments/rows.ts'
-import { findOrCreateChat, isHandle } from '../chats/open.ts'
+import { dedupe, findOrCreateChat, isHandle } from '../chats/open.ts'
 import { touchChat } from '../chats/rows.ts'
 import type { Service } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
@@ -58,13 +58,13 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
   const partnerId = await ownerOfLine(app, inbound.to)
 
   return await app.db.transaction().execute(async (tx) => {
-    const known = inbound.carrierRef === null ? undefined : await findByCarrierRef(tx, inbound.carrierRef)
+    const known = inbound.carrierRef === null ? undefined : await findByCarrierRef(tx, 'inbound', inbound.carrierRef)
     if (known) {
       await discard(app, inbound.files)
       return { chatId: known.chat_id, messageId: known.id }
     }
     const now = app.clock.now()
-    const who = { partnerId, phoneNumber: inbound.to, recipients: [...new Set(others)] }
+    const who = { partnerId, phoneNumber: inbound.to, recipients: dedupe(others) }
     const { chat, isNew } = await findOrCreateChat(tx, app, who, { service: inbound.service, now })
     if (isNew) await announceChat(tx, app, chat, inbound.traceId)
     const sender = chat.handles.find((handle) => handle.handle.toLowerCase() === inbound.from.toLowerCase())

@@ -93,8 +93,18 @@ export async function moveMessage(
   return numUpdatedRows > 0n
 }
 
-export function findByCarrierRef(db: Db, carrierRef: string): Promise<Row<'messages'> | undefined> {
-  return db.selectFrom('messages').selectAll().where('carrier_ref', '=', carrierRef).executeTakeFirst()
+/** A reference means one message in each direction. */
+export function findByCarrierRef(
+  db: Db,
+  direction: 'inbound' | 'outbound',
+  carrierRef: string,
+): Promise<Row<'messages'> | undefined> {
+  return db
+    .selectFrom('messages')
+    .selectAll()
+    .where('carrier_ref', '=', carrierRef)
+    .where('direction', '=', direction)
+    .executeTakeFirst()
 }
 
 export async function setCarrierRef(db: Db, id: string, carrierRef: string): Promise<void> {

@@ -117,7 +117,7 @@ test('failures are told to webhooks, with the code and reason that the gateway r
 
 for (const [status, code] of [
   [400, 4001],
-  [401, 4001],
+  [404, 4001],
   [422, 4005],
 ] as const) {
   test(`a message that the gateway answers with ${status} fails at once with ${code}`, async () => {
