@@ -46,6 +46,18 @@ test('a message reaches the gateway signed, with media that it can download', as
   assert.deepEqual(Buffer.from(await file.arrayBuffer()), jpeg())
 })
 
+test('a message whose attachments are all deleted before it is taken fails, and nothing empty reaches the gateway', async () => {
+  gateway.answer = answerWith(503)
+  const { attachment_id } = await upload(client, jpeg(), 'photo.jpg', 'image/jpeg')
+  const id = await stage.send('+14155550110', { parts: [{ type: 'media', attachment_id }] })
+  await stage.taken(id)
+  await client.attachments.delete(attachment_id)
+  gateway.answer = accept
+  const [data] = await failures(id)
+  assert.deepEqual([data?.code, data?.reason], [4001, 'All of its attachments were deleted'])
+  for (const { message } of gateway.posts) assert.notEqual(message.parts.length, 0)
+})
+
 test('a link and all members of a group reach the gateway', async () => {
   const to = ['+14155550102', 'someone@example.com']
   const { chat } = await client.chats.create({ from: lineOf(server), to, message: { parts: [text('Hello')] } })
