@@ -14,6 +14,7 @@ import { isZipToo } from './polyglot.ts'
 import { Reader } from './reader.ts'
 import { latin1, matchForeign, matchSignature } from './signatures.ts'
 import { detectText, type TextHint } from './text.ts'
+import { findTypeByExtension } from './types.ts'
 import { detectZip } from './zip-kinds.ts'
 
 export type { Detection } from './foreign.ts'
@@ -81,9 +82,11 @@ async function decideByLibrary(file: Reader, head: Uint8Array): Promise<Detectio
   const start = latin1(head, 16)
   if (start.startsWith(UTF8_BOM)) return UNKNOWN
   const found = await askLibrary(file)
-  const believed = found === undefined ? undefined : BELIEVED[found]
-  if (found === undefined || believed === undefined) return found === undefined ? UNKNOWN : refuse(found)
-  return (await isPlausible(file, start, believed)) ? accept(believed) : UNKNOWN
+  if (found === undefined) return UNKNOWN
+  const believed = BELIEVED[found]
+  if (believed !== undefined) return (await isPlausible(file, start, believed)) ? accept(believed) : UNKNOWN
+  const ours = findTypeByExtension(`file.${found}`)
+  return ours === undefined ? refuse(found) : refuseBecause(`a damaged ${ours.name} file`)
 }
 
 /** What file-type takes on trust: it looks behind an ID3 tag for anything, and calls every IFF file AIFF. */
