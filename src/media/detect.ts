@@ -4,6 +4,7 @@
  * and no falling back from a damaged container to a lesser type.
  */
 
+import { latin1 } from './binary.ts'
 import type { Bytes } from './bytes.ts'
 import { detectOldOffice } from './cfb.ts'
 import { accept, type Detection, refuse, refuseBecause, UNKNOWN } from './foreign.ts'
@@ -12,7 +13,7 @@ import { askLibrary } from './library.ts'
 import { findFrame } from './mpeg-audio.ts'
 import { isZipToo } from './polyglot.ts'
 import { Reader } from './reader.ts'
-import { latin1, matchForeign, matchSignature } from './signatures.ts'
+import { matchForeign, matchSignature } from './signatures.ts'
 import { detectText, type TextHint } from './text.ts'
 import { findTypeByExtension } from './types.ts'
 import { detectZip } from './zip-kinds.ts'
@@ -58,8 +59,7 @@ async function inspect(file: Reader, hint: TextHint): Promise<Detection> {
   if (file.size === 0) return refuseBecause('an empty file')
   const head = await file.head()
   const detection = await decide(file, head, hint)
-  const isZip = isZipStart(head)
-  if (!('type' in detection) || isZip || isOldOffice(head)) return detection
+  if (!('type' in detection) || isZipStart(head)) return detection
   return (await isZipToo(file, detection.type))
     ? refuseBecause(`${detection.type.name} and a ZIP archive in one`)
     : detection
@@ -79,7 +79,7 @@ async function decide(file: Reader, head: Uint8Array, hint: TextHint): Promise<D
 }
 
 async function decideByLibrary(file: Reader, head: Uint8Array): Promise<Detection> {
-  const start = latin1(head, 16)
+  const start = latin1(head, 0, 16)
   if (start.startsWith(UTF8_BOM)) return UNKNOWN
   const found = await askLibrary(file)
   if (found === undefined) return UNKNOWN
@@ -98,10 +98,10 @@ async function isPlausible(file: Reader, start: string, extension: string): Prom
 }
 
 function isZipStart(head: Uint8Array): boolean {
-  const start = latin1(head, 4)
+  const start = latin1(head, 0, 4)
   return start === 'PK\x03\x04' || start === 'PK\x05\x06'
 }
 
 function isOldOffice(head: Uint8Array): boolean {
-  return latin1(head, 8) === '\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1'
+  return latin1(head, 0, 8) === '\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1'
 }

@@ -120,6 +120,13 @@ test('Markdown, logs, source code and blanks are plain text', async () => {
   assert.equal(await seen(' '.repeat(100_000)), 'TXT')
 })
 
+test('a long UTF-16 text whose tail begins inside a pair of surrogates is text', async () => {
+  for (const end of ['', 'a']) {
+    assert.equal(await seen(utf16le(`${'😀'.repeat(50_000)}${end}`)), 'TXT')
+    assert.equal(await seen(utf16be(`${'😀'.repeat(50_000)}${end}`)), 'TXT')
+  }
+})
+
 test('a table has two records and two columns of one delimiter, quoted or not', () => {
   for (const csv of [
     'a,b\n1,2\n',

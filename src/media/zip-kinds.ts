@@ -5,9 +5,11 @@
  * few entries that name the format.
  */
 
+import { latin1 } from './binary.ts'
 import { accept, type Detection, refuse, refuseBecause } from './foreign.ts'
 import { detectIwork } from './iwork.ts'
 import type { Reader } from './reader.ts'
+import { encodingOf } from './text-scan.ts'
 import { type Archive, openArchive } from './zip.ts'
 
 const CONTENT_TYPES = '[content_types].xml'
@@ -57,7 +59,7 @@ function detectProgram({ names }: Archive): Detection | undefined {
 async function detectByMimetype(archive: Archive): Promise<Detection | undefined> {
   if (!archive.names.has('mimetype')) return undefined
   const bytes = await archive.read('mimetype', { packedBytes: 512, bytes: 256, whole: true })
-  const type = bytes && Buffer.from(bytes).toString('latin1').trim()
+  const type = bytes && latin1(bytes).trim()
   if (type === undefined || archive.repeated.has('mimetype')) return refuseBecause('a ZIP archive of an unclear type')
   if (type === 'application/epub+zip') return accept('epub')
   if (type.startsWith('application/vnd.oasis.opendocument')) return refuse('opendocument')
@@ -88,14 +90,10 @@ function contentTypes(xml: string): string[] {
 }
 
 function decodeXml(bytes: Uint8Array): string {
-  const buffer = Buffer.from(bytes)
-  if (bytes[0] === 0xff && bytes[1] === 0xfe) return buffer.toString('utf16le')
-  if (bytes[0] === 0xfe && bytes[1] === 0xff)
-    return buffer
-      .subarray(0, buffer.length & ~1)
-      .swap16()
-      .toString('utf16le')
-  return buffer.toString('latin1')
+  const encoding = encodingOf(bytes)
+  if (encoding === '8-bit') return latin1(bytes)
+  const units = Buffer.from(bytes.subarray(0, bytes.length & ~1))
+  return (encoding === 'utf-16le' ? units : units.swap16()).toString('utf16le')
 }
 
 function detectOther({ names }: Archive): Detection | undefined {

@@ -7,6 +7,7 @@
 
 import { inflateRawSync, constants as zlib } from 'node:zlib'
 import { fromRandomAccessReader, RandomAccessReader, type ZipFile } from 'yauzl'
+import { asBuffer } from './binary.ts'
 import type { Reader } from './reader.ts'
 
 const END_BYTES = 22
@@ -140,10 +141,6 @@ function inflate(packed: Uint8Array, maxOutputLength: number): Uint8Array | unde
   } catch {
     return undefined
   }
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }
 
 type ReadCallback = (error: Error | null, bytesRead?: number) => void
