@@ -5,7 +5,7 @@
 
 const MAX_RECORDS = 500
 const LONG_FIELD = 120
-const CODE = /[{}]|\b(function|return|const|class|import|def|var|void|public|private)\b/
+const CODE = /[{}]|^\s*(function|return|const|class|import|def|var|let|void|public|private)\s+[\w(*]/
 
 /** `isWhole`: the text is the whole file; otherwise its last line is cut and not looked at. */
 export function isCsv(text: string, isWhole: boolean): boolean {

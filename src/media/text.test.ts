@@ -135,6 +135,7 @@ test('a table has two records and two columns of one delimiter, quoted or not', 
     '# note\na,b\n1,2',
     '"x, y","line\nbreak"\n"a ""quoted"" word",2\n',
     'name,note\nAda,"{not code}"\nBob,x\n',
+    'class,access\nA,private\nB,public\n',
   ]) {
     assert.equal(isCsv(csv, true), true, csv)
   }
