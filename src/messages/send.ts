@@ -93,9 +93,9 @@ async function resolveVoiceMemo(
     throw new Failure('bad_parameter', 'voice_memo_url and attachment_id must not both be set')
   }
   const media = { ...(url === undefined ? {} : { url }), ...(attachment_id === undefined ? {} : { attachment_id }) }
-  const source = await findSource(app, o.partnerId, media, 'voice_memo')
-  const field = 'voice_memo_url'
-  const fetched = source.type === 'url' ? await fetchAll(app, o.partnerId, [{ url: source.url, field }]) : []
+  const names = { url: 'voice_memo_url', attachment_id: 'attachment_id' }
+  const source = await findSource(app, o.partnerId, media, names)
+  const fetched = source.type === 'url' ? await fetchAll(app, o.partnerId, [source]) : []
   const attachment = source.type === 'url' ? fetched[0] : source.attachment
   if (attachment && findDeclaredType(attachment.content_type)?.kind !== 'audio') {
     await discard(app, fetched)
