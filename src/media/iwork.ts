@@ -36,7 +36,7 @@ function gunzipStart(bytes: Uint8Array): Uint8Array {
 
 async function detectIwa(archive: Archive): Promise<Detection | undefined> {
   let hasTables = false
-  for (const name of archive.names) {
+  for (const name of archive.names.keys()) {
     if (/^index\/(slide|masterslide|templateslide)[^/]*\.iwa$/.test(name)) return accept('key')
     hasTables ||= name.startsWith('index/tables/')
   }

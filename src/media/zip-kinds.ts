@@ -48,7 +48,7 @@ export async function detectZip(file: Reader): Promise<Detection> {
 
 function detectProgram({ names }: Archive): Detection | undefined {
   let isJava = false
-  for (const name of names) {
+  for (const name of names.keys()) {
     if (name === 'androidmanifest.xml' || /^classes[^/]*\.dex$/.test(name)) return refuse('apk')
     isJava ||= name === 'meta-inf/manifest.mf'
   }
@@ -70,7 +70,7 @@ async function detectByMimetype(archive: Archive): Promise<Detection | undefined
 
 async function detectOffice(archive: Archive): Promise<Detection | undefined> {
   if (!archive.names.has(CONTENT_TYPES)) return undefined
-  for (const name of archive.names) if (name.endsWith('vbaproject.bin')) return refuse('macro')
+  for (const name of archive.names.keys()) if (name.endsWith('vbaproject.bin')) return refuse('macro')
   const bytes = await archive.read(CONTENT_TYPES, { packedBytes: 192 * 1024, bytes: 1024 * 1024, whole: true })
   if (bytes === undefined || archive.repeated.has(CONTENT_TYPES)) return refuse('office')
   const types = contentTypes(decodeXml(bytes))
@@ -97,7 +97,7 @@ function decodeXml(bytes: Uint8Array): string {
 }
 
 function detectOther({ names }: Archive): Detection | undefined {
-  for (const name of names) {
+  for (const name of names.keys()) {
     const kind = BY_ENTRY.find(([pattern]) => pattern.test(name))
     if (kind !== undefined) return refuse(kind[1])
   }
