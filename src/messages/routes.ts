@@ -38,8 +38,9 @@ export function messageRoutes(app: App): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const { from, to, message: content } = request.body
         const caller = { partnerId: request.partnerId, traceId: request.id }
-        const { body } = await createChat(app, { ...caller, from, to, content })
-        return reply.code(201).send(body)
+        const { status, body } = await createChat(app, { ...caller, from, to, content })
+        // A repeated idempotency key is answered as it was the first time, which may have been a send.
+        return reply.code(status as 201).send(body)
       },
     )
 
@@ -57,8 +58,8 @@ export function messageRoutes(app: App): FastifyPluginAsyncTypebox {
       async (request, reply) => {
         const caller = { partnerId: request.partnerId, traceId: request.id }
         const { chatId } = request.params
-        const { body } = await sendMessage(app, { ...caller, chatId, content: request.body.message })
-        return reply.code(202).send(body)
+        const { status, body } = await sendMessage(app, { ...caller, chatId, content: request.body.message })
+        return reply.code(status as 202).send(body)
       },
     )
 
