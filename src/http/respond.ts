@@ -21,6 +21,8 @@ export function respondJson(error: unknown, request: FastifyRequest, reply: Fast
   logFailure(request.log, failure, error)
   if (NOT_WORTH_RETRYING.has(failure.failure)) reply.header('x-should-retry', 'false')
   if (failure.status === 503) reply.header('retry-after', '1')
+  // Fastify ends the line when a body is too large; the bytes on their way would then reset it and hide this answer.
+  reply.removeHeader('connection')
   return reply.code(failure.status).type('application/json').send(envelope(failure, request.id))
 }
 
