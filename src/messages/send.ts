@@ -23,12 +23,14 @@ import {
 } from './wire.ts'
 
 type Caller = { partnerId: string; traceId: string }
+/** One of the two, whichever was asked for: a repeated idempotency key is answered as it was the first time. */
+type SendAnswer = Answer<Static<typeof CreatedChat> | Static<typeof AcceptedMessage>>
 
 /** Failures: chat_not_found, chat_unavailable, message_not_found, and those of the content and its parts. */
 export async function sendMessage(
   app: App,
   o: Caller & { chatId: string; content: MessageContent },
-): Promise<Answer<Static<typeof AcceptedMessage>>> {
+): Promise<SendAnswer> {
   return await once(app, { partnerId: o.partnerId, key: o.content.idempotency_key }, async (remember) => {
     const chat = await getOpenChat(app, o.partnerId, o.chatId)
     checkContent(o.content)
@@ -37,7 +39,7 @@ export async function sendMessage(
     return await store(app, resolved, async (tx) => {
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now: app.clock.now() })
       const body = { chat_id: chat.id, message: sentMessageJson(message, chat, app.urls.cdn) }
-      const answer = { status: 202, body }
+      const answer = { status: 202 as const, body }
       await remember(tx, message.id, answer)
       return answer
     })
@@ -48,7 +50,7 @@ export async function sendMessage(
 export async function createChat(
   app: App,
   o: Caller & { from: string; to: readonly string[]; content: MessageContent },
-): Promise<Answer<Static<typeof CreatedChat>>> {
+): Promise<SendAnswer> {
   return await once(app, { partnerId: o.partnerId, key: o.content.idempotency_key }, async (remember) => {
     const who = await checkParticipants(app, o)
     checkContent(o.content)
@@ -61,7 +63,7 @@ export async function createChat(
       const service = chooseService(o.content.preferred_service)
       const chat = await findOrCreateChat(tx, app, who, { service, now })
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now })
-      const answer = { status: 201, body: createdChatJson(chat, message, app.urls.cdn) }
+      const answer = { status: 201 as const, body: createdChatJson(chat, message, app.urls.cdn) }
       await remember(tx, message.id, answer)
       return answer
     })

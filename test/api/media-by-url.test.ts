@@ -171,7 +171,7 @@ const refusals: [what: string, url: string, status: number, code: number, names?
   ['that is not found', origin.url('/missing.png'), 500, 5002, /404/],
   ['of a broken host', origin.serve('/503.png', { status: 503, body: 'secret' }), 500, 5002, /503/],
   ['of a part of a file', origin.serve('/206.png', { status: 206, body: png() }), 500, 5002],
-  ['of an empty file', origin.serve('/empty.png', { body: '' }), 500, 5002],
+  ['of an empty file', origin.serve('/empty.png', { body: '' }), 400, 5004, /empty/],
   ['of nothing at all', origin.serve('/204.png', { status: 204 }), 500, 5002],
   ['of an unknown host', 'https://nowhere.invalid/a.png', 500, 5002],
   ['of more than 10 MB', origin.serve('/over.png', { body: padded(png(), TEN_MB + 1) }), 400, 5005],
