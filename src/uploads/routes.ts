@@ -90,10 +90,12 @@ async function authorize(app: App, request: FastifyRequest<{ Params: { id: strin
   const { headers } = request
   const row = isUuid(id) ? await findAttachment(app.db, id.toLowerCase()) : undefined
   const signed = row ? { 'content-type': row.declared_type, 'content-length': String(row.size_bytes) } : {}
+  // As the caller knows us: a proxy may have told us another Host, and taken a prefix off the path.
+  const { host, pathname } = new URL(app.urls.cdn)
   const verified = verifyPresigned(app.signingKey, {
     method: 'PUT',
-    path: request.raw.url ?? '',
-    headers: { ...headers, ...signed },
+    path: `${pathname.replace(/\/$/, '')}${request.raw.url}`,
+    headers: { ...headers, ...signed, host },
     now: app.clock.now(),
     mustSign: ['content-type', 'content-length'],
   })
