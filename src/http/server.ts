@@ -102,6 +102,7 @@ function clientErrorHandler(error: NodeJS.ErrnoException, socket: Socket): void 
       `X-Trace-ID: ${traceId}\r\nConnection: close\r\n\r\n${body}`,
   )
   // Time to read that; a client that only sends would keep its half of the connection for ever.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref()
 }
 
 function parserFailure(code: string | undefined): Failure {
