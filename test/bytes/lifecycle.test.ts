@@ -12,7 +12,18 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { runCli, startServer } from '../support/satchel.ts'
-import { createText, dial, download, filesIn, modeOf, put, textOf, until, uploadText } from '../support/wire.ts'
+import {
+  createText,
+  dial,
+  download,
+  filesIn,
+  fixedPorts,
+  modeOf,
+  put,
+  textOf,
+  until,
+  uploadText,
+} from '../support/wire.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/satchel.js', import.meta.url))
 
@@ -497,18 +508,4 @@ async function oldNode(): Promise<{ command: string; args: string[] }> {
     `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.20.2' } })`,
   )
   return { command: process.execPath, args: ['--require', disguise] }
-}
-
-/** Ports that are free now, for a test that starts a server twice and keeps its URLs. */
-async function fixedPorts(): Promise<{ SATCHEL_PORT: string; SATCHEL_CDN_PORT: string }> {
-  const probes = [createServer(), createServer()]
-  const ports: string[] = []
-  for (const probe of probes) {
-    await once(probe.listen(0, '127.0.0.1'), 'listening')
-    const address = probe.address()
-    if (address && typeof address === 'object') ports.push(String(address.port))
-  }
-  for (const probe of probes) await once(probe.close(), 'close')
-  const [SATCHEL_PORT = '', SATCHEL_CDN_PORT = ''] = ports
-  return { SATCHEL_PORT, SATCHEL_CDN_PORT }
 }

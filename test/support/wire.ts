@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { connect, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type LinqAPIV3 from '@linqapp/sdk'
@@ -158,4 +158,18 @@ export async function until(what: string, isSo: () => Promise<boolean> | boolean
   for (const limit = Date.now() + limitMs; !(await isSo()); await sleep(25)) {
     assert.ok(Date.now() < limit, `not within ${limitMs} ms: ${what}`)
   }
+}
+
+/** Ports that are free now, for a test that starts a server twice and keeps its URLs. */
+export async function fixedPorts(): Promise<{ SATCHEL_PORT: string; SATCHEL_CDN_PORT: string }> {
+  const probes = [createServer(), createServer()]
+  const ports: string[] = []
+  for (const probe of probes) {
+    await once(probe.listen(0, '127.0.0.1'), 'listening')
+    const address = probe.address()
+    if (address && typeof address === 'object') ports.push(String(address.port))
+  }
+  for (const probe of probes) await once(probe.close(), 'close')
+  const [SATCHEL_PORT = '', SATCHEL_CDN_PORT = ''] = ports
+  return { SATCHEL_PORT, SATCHEL_CDN_PORT }
 }
