@@ -136,18 +136,18 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
       faults.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
-  if (faults.length > 0) throw new ConfigError(faults)
   const v = values as Values
-  if (v.SATCHEL_PORT === v.SATCHEL_CDN_PORT && v.SATCHEL_PORT !== 0) {
-    throw new ConfigError(['SATCHEL_CDN_PORT: must differ from SATCHEL_PORT; the CDN is another origin on purpose.'])
+  if (v.SATCHEL_PORT && v.SATCHEL_PORT === v.SATCHEL_CDN_PORT) {
+    faults.push('SATCHEL_CDN_PORT: must differ from SATCHEL_PORT; the CDN is another origin on purpose.')
   }
   const { SATCHEL_GATEWAY_URL: url, SATCHEL_GATEWAY_SECRET: secret } = v
   if (url !== undefined && secret === undefined) {
-    throw new ConfigError(['SATCHEL_GATEWAY_SECRET: must be set with SATCHEL_GATEWAY_URL.'])
+    faults.push('SATCHEL_GATEWAY_SECRET: must be set with SATCHEL_GATEWAY_URL.')
   }
   if (url === undefined && secret !== undefined) {
-    throw new ConfigError(['SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.'])
+    faults.push('SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.')
   }
+  if (faults.length > 0) throw new ConfigError(faults)
   const dataDir = v.SATCHEL_DATA_DIR
   return Object.freeze({
     host: v.SATCHEL_HOST,
@@ -192,16 +192,21 @@ function unknownNames(env: NodeJS.ProcessEnv): string[] {
   return Object.keys(env).filter((name) => name.startsWith('SATCHEL_') && !known.has(name))
 }
 
-/** An empty variable counts as not set: that is how compose files and shells pass "nothing". */
+/** An empty variable counts as not set: that is how compose files and shells pass "nothing". An empty file does not. */
 function readText(env: NodeJS.ProcessEnv, name: string): string | undefined {
-  const file = env[`${name}_FILE`]
-  if (env[name] && file) throw new Error(`set either ${name} or ${name}_FILE, not both`)
-  if (env[name]) return env[name]
-  if (!file || !(TABLE as Record<string, Entry<unknown>>)[name]?.secret) return undefined
+  const file = (TABLE as Record<string, Entry<unknown>>)[name]?.secret && env[`${name}_FILE`]
+  if (env[name] && file) throw new Error(`set either ${name} or ${name}_FILE, not both.`)
+  if (!file) return env[name] || undefined
+  const text = readSecret(file, name)
+  if (text === '') throw new Error(`the file that ${name}_FILE names is empty.`)
+  return text
+}
+
+function readSecret(file: string, name: string): string {
   try {
     return readFileSync(file, 'utf8').trim()
   } catch {
-    throw new Error(`the file that ${name}_FILE names cannot be read`)
+    throw new Error(`the file that ${name}_FILE names cannot be read.`)
   }
 }
 
@@ -219,7 +224,7 @@ function parsePort(text: string): number {
 function parseBaseUrl(text: string): string | undefined {
   if (text === '') return undefined
   const url = URL.parse(text)
-  if (!url || !['http:', 'https:'].includes(url.protocol) || url.search || url.hash || url.username) {
+  if (!url || !['http:', 'https:'].includes(url.protocol) || url.search || url.hash || url.username || url.password) {
     throw new Error(`"${text}" is not an http or https URL without query, fragment or user.`)
   }
   return url.href.replace(/\/+$/, '')

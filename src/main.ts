@@ -2,8 +2,8 @@
  * Composition: configuration in, a running server and worker out. The only importer of backends; whatever fails on the way
  * up is taken down again, so nothing is ever half started.
  */
-import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
+import { join, sep } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
 import { attachmentRoutes } from './attachments/routes.ts'
@@ -98,7 +98,8 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
 
   const edge = await createEdge(app, [uploadRoutes(app), cdnRoutes(app)])
   open.push(() => closeServer(edge))
-  app.urls.cdn = config.cdnUrl ?? (await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT'))
+  const cdnUrl = await listen(edge, config.host, config.cdnPort, 'SATCHEL_CDN_PORT')
+  app.urls.cdn = config.cdnUrl ?? cdnUrl
   const api = await createApi(app, {
     routes: [attachmentRoutes(app), chatRoutes(app), messageRoutes(app), phoneNumberRoutes(app), webhookRoutes(app)],
     apart: app.sandbox ? { '/sandbox': [sandboxRoutes(app, app.sandbox), deliveryRoutes(app), eventRoutes(app)] } : {},
@@ -107,7 +108,8 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   })
   if (gateway) await api.register(gatewayRoutes(app, gateway))
   open.push(() => closeServer(api))
-  app.urls.api = config.publicUrl ?? (await listen(api, config.host, config.port, 'SATCHEL_PORT'))
+  const apiUrl = await listen(api, config.host, config.port, 'SATCHEL_PORT')
+  app.urls.api = config.publicUrl ?? apiUrl
 
   await planSweep(app)
   const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app, config))
@@ -129,9 +131,10 @@ async function createApp(config: Config, opened: Opened, log: Log, gateway: Gate
   const sandbox = gateway ? undefined : { clock: movable, faults }
   const clock = gateway ? systemClock : movable
   const spoolFolder = join(config.dataDir, 'spool')
+  await rm(spoolFolder, { recursive: true, force: true })
   await mkdir(spoolFolder, { recursive: true, mode: 0o700 })
   // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
-  const exclusive = config.storagePath.startsWith(config.dataDir)
+  const exclusive = config.storagePath.startsWith(`${config.dataDir}${sep}`)
   return {
     urls: { api: '', cdn: '' },
     db: opened.db,

@@ -5,6 +5,7 @@
 import type { App } from '../app.ts'
 import { detect } from '../media/detect.ts'
 import { judgeUpload, type Verdict } from '../media/judge.ts'
+import { reportOn } from '../media/report.ts'
 import type { TextScan } from '../media/text-scan.ts'
 import { storedBytes } from '../storage/storage.ts'
 import { type AttachmentRow, findAttachment, setComplete, setFailed } from './rows.ts'
@@ -29,7 +30,6 @@ export async function completeAttachment(
     await setFailed(app.db, row.id, { refusal: verdict.failure, refusal_message: verdict.message })
     await app.storage.delete(uploaded.storageKey)
     app.metrics.attachments.inc({ outcome: 'failed' })
-    app.log.info({ attachment_id: row.id, reason: verdict.message }, 'upload refused by its content')
     return { outcome: 'refused' }
   }
   const isFirst = await setComplete(app.db, row.id, {
@@ -55,8 +55,13 @@ async function inspect(
 ): Promise<Verdict> {
   const hint = { filename: row.filename, declared: row.declared_type }
   try {
-    const detection = await detect(storedBytes(app.storage, storageKey, row.size_bytes), { ...hint, text, signal })
-    return judgeUpload(detection, hint)
+    const file = storedBytes(app.storage, storageKey, row.size_bytes)
+    const detection = await detect(file, { ...hint, text, signal })
+    const verdict = judgeUpload(detection, hint)
+    if (!verdict.accepted) {
+      app.log.info({ attachment_id: row.id, report: await reportOn(file, { ...hint, detection }) }, 'upload refused')
+    }
+    return verdict
   } catch (error) {
     await app.storage.delete(storageKey)
     throw error

@@ -2,13 +2,12 @@
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
 import { iso } from '../http/schemas.ts'
-import { findDeclaredType, isRefusedExtension, supportedNames } from '../media/types.ts'
+import { findDeclaredType, isRefusedExtension, supportedNames, UPLOAD_LIMIT_BYTES } from '../media/types.ts'
 import { presign } from '../sigv4.ts'
 import { cleanFilename } from './filename.ts'
 import { insertAttachment } from './rows.ts'
 import { downloadUrl } from './wire.ts'
 
-export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 const UPLOAD_SECONDS = 15 * 60
 const LONGEST_TYPE = 255
 const KINDS = ['image', 'video', 'audio'] as const

@@ -62,7 +62,7 @@ export function carrierConformance(name: string, open: (base: Base) => Promise<O
       const content = { parts: [{ type: 'text' as const, value: 'Hello' }] }
       const partnerId = await ensurePartner(app, { name: 'test', apiKey: 'test-key', phoneNumbers: [from] })
       const { body } = await createChat(app, { partnerId, traceId: randomHex(16), from, to: [to], content })
-      const { id } = body.chat.message
+      const { id } = 'chat' in body ? body.chat.message : body.message
       return { id, partnerId, from, to: [to], service: 'iMessage', parts: [{ type: 'text', text: 'Hello' }] }
     }
 

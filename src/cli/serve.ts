@@ -18,9 +18,10 @@ export async function serve(argv: string[], out: Out): Promise<number> {
     return 0
   }
   const config = loadConfig()
+  const told = stopSignal()
   const satchel = await startSatchel(config)
   out.stdout(banner(satchel, config.apiKey !== undefined))
-  await stopSignal()
+  await told
   await satchel.stop()
   return 0
 }
@@ -43,7 +44,7 @@ For the official SDKs:
 `
 }
 
-/** A second signal ends the process at once. */
+/** Heard from the first moment on, so that a start is finished and taken down again. A second signal ends the process at once. */
 function stopSignal(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())

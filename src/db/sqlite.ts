@@ -98,6 +98,8 @@ function sqliteDriver(connection: SqliteConnection): Driver {
 class SqliteConnection implements DatabaseConnection {
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
+  /** Since when every write has found another process's lock; undefined once one has succeeded. */
+  #lockedOutSince: number | undefined
 
   constructor(database: DatabaseSync) {
     this.#database = database
@@ -105,9 +107,9 @@ class SqliteConnection implements DatabaseConnection {
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
     const parameters = query.parameters as (string | number | bigint | null)[]
-    const returnsRows =
-      query.query.kind === 'SelectQueryNode' || query.query.kind === 'RawNode' || 'returning' in query.query
-    return this.#retryWhileBusy(() => {
+    const reads = query.query.kind === 'SelectQueryNode'
+    const returnsRows = reads || query.query.kind === 'RawNode' || 'returning' in query.query
+    return this.#retryWhileBusy({ reads }, () => {
       const statement = this.#prepare(query.sql)
       if (returnsRows) return { rows: statement.all(...parameters) as R[] }
       const { changes } = statement.run(...parameters)
@@ -121,7 +123,7 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   async run(sql: string): Promise<void> {
-    await this.#retryWhileBusy(() => this.#prepare(sql).run())
+    await this.#retryWhileBusy({ reads: false }, () => this.#prepare(sql).run())
   }
 
   /** SQLite may have rolled back by itself (disk full): then there is nothing left to do. */
@@ -147,14 +149,19 @@ class SqliteConnection implements DatabaseConnection {
     return statement
   }
 
-  async #retryWhileBusy<T>(work: () => T): Promise<T> {
-    for (let waited = 0; ; waited += BUSY_STEP_MS) {
+  /** Everyone waits in line for this connection, so the patience is the line's: five seconds each would add up. */
+  async #retryWhileBusy<T>({ reads }: { reads: boolean }, work: () => T): Promise<T> {
+    for (;;) {
       try {
-        return work()
+        const result = work()
+        if (!reads) this.#lockedOutSince = undefined
+        return result
       } catch (error) {
         const code = resultCode(error)
-        if ((code === SQLITE_BUSY || code === SQLITE_LOCKED) && waited < BUSY_WAIT_MS) await sleep(BUSY_STEP_MS)
-        else throw translate(error, code)
+        if (code !== SQLITE_BUSY && code !== SQLITE_LOCKED) throw translate(error, code)
+        this.#lockedOutSince ??= performance.now()
+        if (performance.now() - this.#lockedOutSince >= BUSY_WAIT_MS) throw translate(error, code)
+        await sleep(BUSY_STEP_MS)
       }
     }
   }

@@ -96,7 +96,9 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
       .send(await app.metrics.registry.metrics())
   })
 
-  api.setNotFoundHandler(async (request, reply) => {
+  // A hook and no handler, since a handler would only be asked after the body was read and found good.
+  api.addHook('onRequest', async (request, reply) => {
+    if (!request.is404) return
     const path = request.url.split('?', 1)[0] ?? ''
     if (BASE_PATHS.some((base) => path.startsWith(`${base}/`))) await authenticate(app.db, request)
     const allowed = methodsOf(path)

@@ -31,6 +31,12 @@ export async function claimDeliveries(
       .where('s.is_active', '=', 1)
       .where('s.open_until', '<=', o.now)
       .$if(full.length > 0, (qb) => qb.where('d.subscription_id', 'not in', full))
+      // Left out here, not only in choose: a backlog that waits for its probe would fill the list of candidates.
+      .$if(o.running.size > 0, (qb) =>
+        qb.where((eb) =>
+          eb.or([eb('s.failures', '<', FAILURES_THAT_OPEN), eb('d.subscription_id', 'not in', [...o.running.keys()])]),
+        ),
+      )
       .where((eb) =>
         eb.not(
           eb.exists(

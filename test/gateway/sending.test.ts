@@ -50,7 +50,10 @@ test('a message whose attachments are all deleted before it is taken fails, and 
   gateway.answer = answerWith(503)
   const { attachment_id } = await upload(client, jpeg(), 'photo.jpg', 'image/jpeg')
   const id = await stage.send('+14155550110', { parts: [{ type: 'media', attachment_id }] })
-  await stage.taken(id)
+  await eventually(
+    async () => gateway.posts.some(({ message }) => message.id === id),
+    (tried) => tried,
+  )
   await client.attachments.delete(attachment_id)
   gateway.answer = accept
   const [data] = await failures(id)
