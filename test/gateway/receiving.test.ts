@@ -186,7 +186,7 @@ const REFUSED: [what: string, more: object, status: number, code: number, messag
     5005,
     /^media\[0\]\.url/,
   ],
-  ['with an empty file', { media: [media('empty', Buffer.alloc(0))] }, 500, 5002, /^media\[0\]\.url could not/],
+  ['with an empty file', { media: [media('empty', Buffer.alloc(0))] }, 400, 1005, /is empty$/],
   [
     'with a folder for a name',
     { media: [{ ...media('ok', jpeg()), filename: '..' }] },
