@@ -4,7 +4,7 @@
  */
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { sql } from 'kysely'
 import type { TSchema } from 'typebox'
 import type { App } from '../app.ts'
@@ -109,10 +109,13 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   return api
 }
 
+/** The path as the SDK has it behind its base URL, under whichever base it came. */
+const aboutCall = ({ method, url }: FastifyRequest) => ({ method, path: url.replace(/^\/api\/partner/, '') })
+
 /** Refuses a call, or stores a send and cuts its connection before the answer, where a fault was armed. */
 function addFaults(v3: FastifyInstance, faults: Faults): void {
   v3.addHook('preHandler', async (request) => {
-    const about = { method: request.method, path: request.url }
+    const about = aboutCall(request)
     const limited = faults.take('rate_limited', request.partnerId, about)
     if (limited) throw new Failure('rate_limited', undefined, { retryAfterSeconds: limited.retry_after ?? 1 })
     const name = failureOfCode(faults.take('error', request.partnerId, about)?.code ?? 0)
@@ -120,7 +123,7 @@ function addFaults(v3: FastifyInstance, faults: Faults): void {
   })
   v3.addHook('onSend', async (request, reply) => {
     const isSend = request.method === 'POST' && /\/chats$|\/messages$|\/voicememo$/.test(request.routeOptions.url ?? '')
-    if (isSend && reply.statusCode < 300 && faults.take('send_ack_lost', request.partnerId, { path: request.url })) {
+    if (isSend && reply.statusCode < 300 && faults.take('send_ack_lost', request.partnerId, aboutCall(request))) {
       request.raw.socket.destroy()
     }
   })

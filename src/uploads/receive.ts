@@ -43,7 +43,7 @@ export async function receiveUpload(
   app.metrics.received.inc({ source: 'upload' }, row.size_bytes)
   const uploaded = { storageKey, sha256: sha256.digest('hex'), text }
   const held = app.sandbox?.faults.take('upload_not_ready', row.partner_id, { attachment_id: row.id })
-  if (held) app.sandbox?.faults.holdBack(row.id, app.clock.now() + (held.seconds ?? 5) * 1000)
+  if (held) app.sandbox?.faults.holdBack(row.partner_id, row.id, app.clock.now() + (held.seconds ?? 5) * 1000)
   const completion = await completeAttachment(app, row, uploaded, signal)
   if (completion.outcome === 'gone') return { outcome: 'gone' }
   if (completion.outcome === 'taken' && completion.row.sha256 !== uploaded.sha256) return { outcome: 'changed' }

@@ -22,7 +22,7 @@ const FILE_BYTES = 100 * 1024 * 1024 + 1
 
 const Match = Type.Object({
   method: Type.Optional(Type.String()),
-  path: Type.Optional(Type.String({ description: 'The beginning of the path' })),
+  path: Type.Optional(Type.String({ description: 'The beginning of the path, from /v3 on' })),
   to: Type.Optional(Type.String()),
   attachment_id: Type.Optional(Uuid),
   event_type: Type.Optional(Type.String()),
