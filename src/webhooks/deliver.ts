@@ -14,6 +14,7 @@ import {
   type DeliveryRow,
   findEvent,
   findSubscription,
+  hasDelivery,
   insertAttempt,
   updateDelivery,
   updateSubscription,
@@ -90,6 +91,8 @@ async function attempt(app: App, { delivery, subscription }: Claimed, userAgent:
   const answer = await post(app, subscription.target_url, headers, body)
   const latencyMs = Math.round(performance.now() - began)
   await app.db.transaction().execute(async (tx) => {
+    // Starting over may have taken it away meanwhile.
+    if (!(await hasDelivery(tx, delivery.id))) return
     const tried = {
       id: app.newId(),
       delivery_id: delivery.id,

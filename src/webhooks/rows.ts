@@ -86,6 +86,11 @@ export async function cancelDeliveries(db: Db, subscriptionId: string, now: numb
     .execute()
 }
 
+export async function hasDelivery(db: Db, id: string): Promise<boolean> {
+  const row = await db.selectFrom('webhook_deliveries').select('id').where('id', '=', id).executeTakeFirst()
+  return row !== undefined
+}
+
 export async function updateDelivery(db: Db, id: string, change: Partial<DeliveryRow>): Promise<void> {
   await db.updateTable('webhook_deliveries').set(change).where('id', '=', id).execute()
 }

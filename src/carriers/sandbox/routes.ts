@@ -145,9 +145,10 @@ export function sandboxRoutes(app: App, sandbox: Sandbox): FastifyPluginAsyncTyp
         },
       },
       async (request, reply) => {
+        // First, so that the jobs of the reset are due now.
+        sandbox.clock.reset()
         await resetPartner(app, request.partnerId)
         sandbox.faults.clear(request.partnerId)
-        sandbox.clock.reset()
         return reply.code(204).send(null)
       },
     )
