@@ -42,9 +42,9 @@ test('what happened while a receiver was down for 20 minutes arrives, signed ane
         .chats.create({ from: line, to: [from], message: { parts: [text(`${round}`)] } })
       messages.push(chat.message.id)
     }
-    for (let step = 0; step < 10; step++) {
-      await advance(server, 40)
-      await sleep(150)
+    for (let step = 0; step < 40; step++) {
+      await advance(server, 10)
+      await sleep(60)
     }
   }
   const owed = await eventually(
