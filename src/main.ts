@@ -3,13 +3,13 @@
  * up is taken down again, so nothing is ever half started.
  */
 import { chmod, mkdir, open, readFile, rename, rm } from 'node:fs/promises'
-import { join, sep } from 'node:path'
+import { dirname, join, sep } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
 import { attachmentRoutes } from './attachments/routes.ts'
 import { createGatewayRemote, type Gateway, openGateway } from './carriers/gateway.ts'
 import { gatewayRoutes } from './carriers/gateway-routes.ts'
-import { movableClock } from './carriers/sandbox/clock.ts'
+import { movableClock, pullBackStrays } from './carriers/sandbox/clock.ts'
 import { deliveryRoutes } from './carriers/sandbox/deliveries.ts'
 import { eventRoutes } from './carriers/sandbox/events.ts'
 import { Faults } from './carriers/sandbox/faults.ts'
@@ -22,7 +22,7 @@ import { chatSchemas } from './chats/wire.ts'
 import { systemClock } from './clock.ts'
 import { type Config, ConfigError } from './config.ts'
 import type { Opened } from './db/schema.ts'
-import { lockFolder, openSqlite } from './db/sqlite.ts'
+import { lockFile, openSqlite } from './db/sqlite.ts'
 import { createApi } from './http/api.ts'
 import { createEdge } from './http/edge.ts'
 import { randomHex, uuidv7 } from './ids.ts'
@@ -43,7 +43,7 @@ import { VERSION } from './version.ts'
 import { startDispatcher } from './webhooks/deliver.ts'
 import { planSweep, sweepHistory } from './webhooks/retention.ts'
 import { webhookRoutes } from './webhooks/routes.ts'
-import { releaseDeliveries } from './webhooks/rows.ts'
+import { newestEventTime, releaseDeliveries } from './webhooks/rows.ts'
 import { webhookSchemas } from './webhooks/wire.ts'
 
 const USER_AGENT = `Satchel/${VERSION}`
@@ -78,11 +78,17 @@ type Close = () => unknown
 /** Puts what it opens onto `open`, to be closed in the reverse order. */
 async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop'>> {
   const log = openLog(config.logLevel)
-  const lock = await usable('SATCHEL_DATA_DIR', async () => lockFolder(config.dataDir))
+  const lock = await usable('SATCHEL_DATA_DIR', async () => lockFile(join(config.dataDir, 'satchel.lock')))
   if (!lock) throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
   open.push(() => lock[Symbol.dispose]())
   const opened = await usable('SATCHEL_DATABASE_URL', () => openSqlite(config.databasePath))
   open.push(() => opened[Symbol.asyncDispose]())
+  if (dirname(config.databasePath) !== config.dataDir) {
+    // Two data folders may name one database; its jobs are for one worker.
+    const other = await usable('SATCHEL_DATABASE_URL', async () => lockFile(`${config.databasePath}.lock`))
+    if (!other) throw new ConfigError([`SATCHEL_DATABASE_URL: another Satchel is running on ${config.databasePath}.`])
+    open.push(() => other[Symbol.dispose]())
+  }
   await releaseAll(opened.db)
   await releaseDeliveries(opened.db)
 
@@ -111,6 +117,7 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   const apiUrl = await listen(api, config.host, config.port, 'SATCHEL_PORT')
   app.urls.api = config.publicUrl ?? apiUrl
 
+  if (app.sandbox) await pullBackStrays(app.db, app.clock.now())
   await planSweep(app)
   const worker = startWorker({ opened, clock: app.clock, log }, handlersFor(app, config))
   open.push(() => worker.stop())
@@ -150,7 +157,7 @@ async function createApp(config: Config, opened: Opened, log: Log, gateway: Gate
       region: 'local',
     },
     clock,
-    newId: uuidv7(clock),
+    newId: uuidv7(clock, await newestEventTime(opened.db)),
     log,
     metrics: openMetrics({ jobs: () => countJobs(opened.db) }),
   }

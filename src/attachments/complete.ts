@@ -26,23 +26,26 @@ export async function completeAttachment(
   signal: AbortSignal,
 ): Promise<Completion> {
   const verdict = await inspect(app, row, uploaded, signal)
-  if (!verdict.accepted) {
-    await setFailed(app.db, row.id, { refusal: verdict.failure, refusal_message: verdict.message })
+  if (verdict.accepted) {
+    const isFirst = await setComplete(app.db, row.id, {
+      content_type: verdict.type.contentType,
+      storage_key: uploaded.storageKey,
+      sha256: uploaded.sha256,
+      completed_at: app.clock.now(),
+    })
+    if (isFirst) {
+      app.metrics.attachments.inc({ outcome: 'complete' })
+      return { outcome: 'complete' }
+    }
     await app.storage.delete(uploaded.storageKey)
-    app.metrics.attachments.inc({ outcome: 'failed' })
-    return { outcome: 'refused' }
+  } else {
+    await app.storage.delete(uploaded.storageKey)
+    const why = { refusal: verdict.failure, refusal_message: verdict.message }
+    if (await setFailed(app.db, row.id, why)) {
+      app.metrics.attachments.inc({ outcome: 'failed' })
+      return { outcome: 'refused' }
+    }
   }
-  const isFirst = await setComplete(app.db, row.id, {
-    content_type: verdict.type.contentType,
-    storage_key: uploaded.storageKey,
-    sha256: uploaded.sha256,
-    completed_at: app.clock.now(),
-  })
-  if (isFirst) {
-    app.metrics.attachments.inc({ outcome: 'complete' })
-    return { outcome: 'complete' }
-  }
-  await app.storage.delete(uploaded.storageKey)
   const now = await findAttachment(app.db, row.id)
   return now ? { outcome: 'taken', row: now } : { outcome: 'gone' }
 }

@@ -4,6 +4,7 @@
  */
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
+import { gate } from '../gate.ts'
 import { detect } from '../media/detect.ts'
 import { judgeUrl } from '../media/judge.ts'
 import { reportOn } from '../media/report.ts'
@@ -14,6 +15,9 @@ import type { CompleteAttachment } from './get.ts'
 import { keepFile } from './keep.ts'
 
 const FILE_TIME_MS = 10_000
+/** Of all callers together: each has a socket, a temporary file and perhaps a look-up of a name that hangs. */
+const DOWNLOADS_AT_ONCE = 64
+const downloads = gate(DOWNLOADS_AT_ONCE)
 
 /** `field` names the URL in messages, e.g. `message.parts[0].url`. */
 export type FetchAttachment = { partnerId: string; url: string; field: string; signal: AbortSignal }
@@ -23,6 +27,7 @@ export type FetchAttachment = { partnerId: string; url: string; field: string; s
  * bad_file_type, content_mismatch, a Failure of the storage, or the abort's reason.
  */
 export async function fetchAttachment(app: App, o: FetchAttachment): Promise<CompleteAttachment> {
+  using _place = await downloads.enter(o.signal)
   await actOutFaults(app, o)
   const { body, contentType } = await app.remote.download(o.url, {
     field: o.field,

@@ -65,6 +65,14 @@ const spelled = (handle: string) => (eb: ExpressionBuilder<Schema, 'chat_handles
 
 export const chatPageKey = (chat: ChatRow): PageKey => ({ at: chat.updated_at, id: chat.id })
 
+export async function setHealth(
+  db: Db,
+  id: string,
+  health: Pick<ChatRow, 'health_status' | 'health_updated_at'>,
+): Promise<void> {
+  await db.updateTable('chats').set(health).where('id', '=', id).execute()
+}
+
 /** Says that something happened in the chat. */
 export async function touchChat(db: Db, id: string, at: number): Promise<void> {
   await db.updateTable('chats').set({ updated_at: at }).where('id', '=', id).where('updated_at', '<', at).execute()

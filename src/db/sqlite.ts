@@ -47,12 +47,12 @@ export async function openSqlite(path: string): Promise<Opened> {
 }
 
 /**
- * Takes the data folder for this process alone, or returns undefined when another process has it. The system frees it
- * when the process ends, however it ends.
+ * Takes a lock file for this process alone, or returns undefined when another process has it. The system frees it when the
+ * process ends, however it ends.
  */
-export function lockFolder(path: string): Disposable | undefined {
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  const lock = new DatabaseSync(`${path}/satchel.lock`)
+export function lockFile(path: string): Disposable | undefined {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  const lock = new DatabaseSync(path)
   try {
     lock.exec('begin exclusive')
   } catch (error) {

@@ -2,6 +2,7 @@
  * A loop that claims work and runs it side by side, up to a capacity, until it is stopped. What work means, and what happens
  * when it fails, is the caller's: `run` must not reject for anything that is expected.
  */
+import { setImmediate } from 'node:timers/promises'
 import type { Log } from '../log.ts'
 
 export type Loop = {
@@ -38,6 +39,8 @@ export function startLoop<T>(o: {
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
+      // SQLite answers without ever leaving this thread: without this, a long backlog would let nobody else in.
+      await setImmediate()
       try {
         await turn()
       } catch (error) {

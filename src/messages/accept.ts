@@ -43,6 +43,7 @@ export async function acceptMessage(tx: Db, app: Pick<App, 'newId'>, o: Acceptan
     sent_at: null,
     delivered_at: null,
     read_at: null,
+    deleted_at: null,
   }
   const parts = resolved.parts.map((part, position) => partRow(part, id, position))
   await insertMessage(

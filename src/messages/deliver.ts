@@ -13,7 +13,7 @@ import { recipientsOf } from '../chats/wire.ts'
 import type { Db, DeliveryStatus } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import { announceFailure, announceMessage } from './announce.ts'
-import { findByCarrierRef, findOutbound, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
+import { dropDeleted, findByCarrierRef, findOutbound, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
 
 /** With the worker's pauses that is about eight and a half minutes: a carrier may be restarted meanwhile. */
 const ATTEMPTS = 11
@@ -32,6 +32,7 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
   try {
     const { carrierRef } = await app.carrier.send(outbound, signal)
     await setCarrierRef(app.db, id, carrierRef)
+    if (message.deleted_at !== null) await dropDeleted(app.db, id)
   } catch (error) {
     const refused = error instanceof CarrierRefused
     if (!refused && attempt < ATTEMPTS) throw error
@@ -89,6 +90,7 @@ async function move(tx: Db, app: Reporter, id: string, report: Report): Promise<
   }[report.type]
   const change = { delivery_status: report.type, ...times }
   if (!(await moveMessage(tx, id, MOVES[report.type], change))) return
+  if (before.deleted_at !== null) return await dropDeleted(tx, id)
   const message = { ...before, ...change }
   const chat = await findChat(tx, message.partner_id, message.chat_id)
   if (!chat) throw new Error(`message ${id} has no chat`)

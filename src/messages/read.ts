@@ -25,6 +25,8 @@ export async function listChatMessages(app: App, o: { partnerId: string; chatId:
 
 /** Our record only: the recipient keeps the message, and its attachments stay. Failure message_not_found. */
 export async function deleteMessage(app: App, partnerId: string, id: string): Promise<void> {
-  const found = await app.db.transaction().execute((tx) => removeMessage(tx, partnerId, id.toLowerCase()))
+  const found = await app.db
+    .transaction()
+    .execute((tx) => removeMessage(tx, partnerId, id.toLowerCase(), app.clock.now()))
   if (!found) throw new Failure('message_not_found')
 }

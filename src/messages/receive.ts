@@ -4,7 +4,7 @@ import type { CompleteAttachment } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
 import { insertAttachment } from '../attachments/rows.ts'
 import { dedupe, findOrCreateChat, isHandle } from '../chats/open.ts'
-import { touchChat } from '../chats/rows.ts'
+import { setHealth, touchChat } from '../chats/rows.ts'
 import type { Service } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import { findPhoneNumber } from '../partners/rows.ts'
@@ -67,6 +67,11 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
     const who = { partnerId, phoneNumber: inbound.to, recipients: dedupe(others) }
     const { chat, isNew } = await findOrCreateChat(tx, app, who, { service: inbound.service, now })
     if (isNew) await announceChat(tx, app, chat, inbound.traceId)
+    const health = healthAfter(inbound.text)
+    if (health && health !== chat.health_status) {
+      Object.assign(chat, { health_status: health, health_updated_at: now })
+      await setHealth(tx, chat.id, { health_status: health, health_updated_at: now })
+    }
     const sender = chat.handles.find((handle) => handle.handle.toLowerCase() === inbound.from.toLowerCase())
     if (!sender) throw new Error(`chat ${chat.id} has no handle ${inbound.from}`)
     for (const file of inbound.files) await insertAttachment(tx, file)
@@ -91,6 +96,7 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
       sent_at: inbound.sentAt,
       delivered_at: null,
       read_at: null,
+      deleted_at: null,
     }
     const parts = [
       ...(inbound.text ? [{ type: 'text' as const, value: inbound.text, text_decorations: null }] : []),
@@ -105,4 +111,14 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage> {
     await announceMessage(tx, app, 'message.received', { message: { ...row, parts }, chat })
     return { chatId: chat.id, messageId: id }
   })
+}
+
+const OPT_OUT = ['STOP', 'UNSUBSCRIBE', 'OPTOUT', 'CANCEL', 'END', 'QUIT']
+const OPT_IN = ['START', 'OPTIN', 'UNSTOP']
+
+/** A message that is exactly one of these words changes how the chat stands (contract 4.1); phones write them as "Stop" too. */
+function healthAfter(text: string | undefined): 'OPTED_OUT' | 'HEALTHY' | undefined {
+  const word = text?.trim().toUpperCase() ?? ''
+  if (OPT_OUT.includes(word)) return 'OPTED_OUT'
+  return OPT_IN.includes(word) ? 'HEALTHY' : undefined
 }

@@ -47,7 +47,9 @@ export async function resolveParts(app: App, partnerId: string, parts: readonly 
     fetched,
     parts: parts.map((part, index): ResolvedPart => {
       if (part.type === 'text') {
-        const decorations = part.text_decorations?.length ? JSON.stringify(part.text_decorations) : null
+        // Only what we know of them: an unknown field is ignored, not kept.
+        const known = part.text_decorations?.map(({ range, style, animation }) => ({ range, style, animation }))
+        const decorations = known?.length ? JSON.stringify(known) : null
         return { type: 'text', value: part.value, text_decorations: decorations }
       }
       if (part.type === 'link') return { type: 'link', value: part.value }

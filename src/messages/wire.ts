@@ -19,7 +19,7 @@ const Decoration = Type.Object({
 const TextPartIn = Type.Object({
   type: Type.Literal('text'),
   value: Type.String({ minLength: 1, maxLength: 10_000 }),
-  text_decorations: Type.Optional(Nullable(Type.Array(Decoration))),
+  text_decorations: Type.Optional(Nullable(Type.Array(Decoration, { maxItems: 1000 }))),
 })
 const MediaPartIn = Type.Object(
   {

@@ -47,7 +47,9 @@ class Refused extends Error {
 
 export function uploadRoutes(app: App): FastifyPluginAsync {
   return async (edge) => {
-    edge.put<{ Params: { id: string } }>('/uploads/:id', async (request, reply) => {
+    const errorHandler = (error: Error, request: FastifyRequest, reply: FastifyReply) =>
+      refuse(request, reply, new Refused('SignatureDoesNotMatch', error.message), isBodyComing(request))
+    edge.put<{ Params: { id: string } }>('/uploads/:id', { errorHandler }, async (request, reply) => {
       reply.header('Access-Control-Allow-Origin', '*').header('Access-Control-Expose-Headers', 'ETag, X-Trace-ID')
       let isComing = isBodyComing(request)
       try {

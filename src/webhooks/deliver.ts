@@ -7,7 +7,8 @@ import { systemClock } from '../clock.ts'
 import type { Opened } from '../db/schema.ts'
 import { type Loop, startLoop } from '../jobs/loop.ts'
 import { RemoteError } from '../remote/error.ts'
-import { type Claimed, claimDeliveries, FAILURES_THAT_OPEN } from './claim.ts'
+import { closeCircuit, countFailure } from './circuit.ts'
+import { type Claimed, CONCURRENCY_PER_PARTNER, claimDeliveries, type Running } from './claim.ts'
 import { envelopeJson } from './events.ts'
 import {
   cancelDeliveries,
@@ -22,16 +23,14 @@ import {
 import { nextAttemptAt, outcomeOf } from './schedule.ts'
 import { deliveryHeaders } from './sign.ts'
 
-const CAPACITY = 256
+/** Twice what a partner may have under way. */
+const CAPACITY = 2 * CONCURRENCY_PER_PARTNER
 const TIME_LIMIT_MS = 10_000
 const ANSWER_LIMIT_BYTES = 64 * 1024
 const LEASE_MS = 30_000
-/** How long an open circuit stays so: doubles with each failed probe. */
-const FIRST_OPEN_MS = 2_000
-const LONGEST_OPEN_MS = 300_000
 
 export function startDispatcher(app: App, opened: Opened, o: { userAgent: string }): Loop {
-  const running = new Map<string, number>()
+  const running: Running = { bySubscription: new Map(), byPartner: new Map() }
   return startLoop<Claimed>({
     log: app.log,
     name: 'webhooks',
@@ -44,23 +43,28 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
         leaseMs: LEASE_MS,
         running,
       })
-      for (const { subscription } of claimed) count(running, subscription.id, 1)
+      for (const one of claimed) count(running, one, 1)
       return claimed
     },
     async run(claimed) {
       try {
         await attempt(app, claimed, o.userAgent)
       } finally {
-        count(running, claimed.subscription.id, -1)
+        count(running, claimed, -1)
       }
     },
   })
 }
 
-function count(running: Map<string, number>, id: string, change: number): void {
-  const now = (running.get(id) ?? 0) + change
-  if (now > 0) running.set(id, now)
-  else running.delete(id)
+function count(running: Running, { subscription }: Claimed, change: number): void {
+  for (const [counts, id] of [
+    [running.bySubscription, subscription.id],
+    [running.byPartner, subscription.partner_id],
+  ] as const) {
+    const now = (counts.get(id) ?? 0) + change
+    if (now > 0) counts.set(id, now)
+    else counts.delete(id)
+  }
 }
 
 type Answer = { status: number; retryAfter: string | undefined } | { error: RemoteError }
@@ -141,7 +145,7 @@ async function settle(
   const done = { leased_until: 0, finished_at: now }
   if (outcome === 'delivered') {
     await updateDelivery(app.db, delivery.id, { ...done, status: 'delivered', last_error: null })
-    if (subscription?.failures) await updateSubscription(app.db, subscription.id, { failures: 0, open_until: 0 })
+    if (subscription) await closeCircuit(app.db, subscription, now)
     return
   }
   const retryAfter = 'status' in answer && answer.retryAfter !== undefined ? { retryAfter: answer.retryAfter } : {}
@@ -157,13 +161,7 @@ async function settle(
     await cancelDeliveries(app.db, subscription.id, now, 'the target is gone (410)')
     return
   }
-  // What was under way when the circuit opened says nothing that is not known: only probes keep it open for longer.
-  if (startedAt < subscription.open_until) return
-  const failures = subscription.failures + 1
-  await updateSubscription(app.db, subscription.id, { failures, open_until: openUntil(failures, now) })
-}
-
-function openUntil(failures: number, now: number): number {
-  if (failures < FAILURES_THAT_OPEN) return 0
-  return now + Math.min(FIRST_OPEN_MS * 2 ** (failures - FAILURES_THAT_OPEN), LONGEST_OPEN_MS)
+  if (outcome === 'retry') await countFailure(app.db, subscription, { startedAt, now })
+  // An answer that refuses the delivery for good comes from a target that lives.
+  else if ('status' in answer) await closeCircuit(app.db, subscription, now)
 }

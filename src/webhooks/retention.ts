@@ -1,4 +1,5 @@
 /** Forgets what happened long ago: events, their deliveries and every attempt, once nothing of it is still owed. */
+import { setImmediate } from 'node:timers/promises'
 import type { App } from '../app.ts'
 import { enqueue } from '../jobs/jobs.ts'
 
@@ -12,7 +13,10 @@ const ROWS_AT_A_TIME = 500
 export async function sweepHistory(app: Pick<App, 'db' | 'clock'>, o: { keepMs: number }): Promise<void> {
   const now = app.clock.now()
   await planSweep(app)
-  for (let removed = ROWS_AT_A_TIME; removed === ROWS_AT_A_TIME; ) removed = await removeSome(app, now - o.keepMs)
+  for (let removed = ROWS_AT_A_TIME; removed === ROWS_AT_A_TIME; ) {
+    removed = await removeSome(app, now - o.keepMs)
+    await setImmediate() // so that others get their turn between the transactions
+  }
 }
 
 export async function planSweep(app: Pick<App, 'db' | 'clock'>): Promise<void> {

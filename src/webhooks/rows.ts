@@ -1,5 +1,6 @@
 /** Subscriptions, events, deliveries and attempts. */
 import type { Db, NewRow, Row } from '../db/schema.ts'
+import { timeOf } from '../ids.ts'
 
 export type SubscriptionRow = Row<'webhook_subscriptions'>
 export type DeliveryRow = Row<'webhook_deliveries'>
@@ -31,7 +32,7 @@ export function listSubscriptions(db: Db, partnerId: string): Promise<Subscripti
 export function listActiveSubscriptions(db: Db, partnerId: string) {
   return db
     .selectFrom('webhook_subscriptions')
-    .select(['id', 'subscribed_events', 'phone_numbers'])
+    .select(['id', 'subscribed_events', 'phone_numbers', 'open_until'])
     .where('partner_id', '=', partnerId)
     .where('is_active', '=', 1)
     .execute()
@@ -51,6 +52,15 @@ export async function insertEvent(db: Db, row: NewRow<'events'>): Promise<void> 
 
 export function findEvent(db: Db, id: string): Promise<EventRow | undefined> {
   return db.selectFrom('events').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
+/** When the newest event was made, in ms since 1970, whatever the clock said then; 0 without one. */
+export async function newestEventTime(db: Db): Promise<number> {
+  const row = await db
+    .selectFrom('events')
+    .select((eb) => eb.fn.max('id').as('id'))
+    .executeTakeFirst()
+  return row?.id ? timeOf(row.id) : 0
 }
 
 /** What happened to a partner behind the event `after`, oldest first. */
@@ -84,6 +94,73 @@ export async function cancelDeliveries(db: Db, subscriptionId: string, now: numb
     .where('subscription_id', '=', subscriptionId)
     .where('status', '=', 'pending')
     .execute()
+}
+
+/** Puts the pending deliveries of a subscription that would be tried before `before` off to `until`. */
+export async function deferDeliveries(
+  db: Db,
+  subscriptionId: string,
+  o: { before: number; until: number },
+): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ next_attempt_at: o.until })
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .where('next_attempt_at', '<', o.before)
+    .execute()
+}
+
+/** Makes all pending deliveries of a subscription due. */
+export async function advanceDeliveries(db: Db, subscriptionId: string, now: number): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ next_attempt_at: now })
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .where('next_attempt_at', '>', now)
+    .execute()
+}
+
+/** Gives up what has been pending since before `before`. */
+export async function failOldDeliveries(
+  db: Db,
+  subscriptionId: string,
+  o: { before: number; now: number },
+): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ status: 'failed', last_error: 'the target was down for too long', finished_at: o.now, leased_until: 0 })
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .where('created_at', '<', o.before)
+    .execute()
+}
+
+/** The delivery that is to be tried next. */
+export function findNextPending(
+  db: Db,
+  subscriptionId: string,
+): Promise<Pick<DeliveryRow, 'id' | 'next_attempt_at'> | undefined> {
+  return db
+    .selectFrom('webhook_deliveries')
+    .select(['id', 'next_attempt_at'])
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .orderBy('next_attempt_at')
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+/** How many subscriptions a partner has. */
+export async function countSubscriptions(db: Db, partnerId: string): Promise<number> {
+  const row = await db
+    .selectFrom('webhook_subscriptions')
+    .select((eb) => eb.fn.countAll().as('count'))
+    .where('partner_id', '=', partnerId)
+    .executeTakeFirst()
+  return Number(row?.count ?? 0)
 }
 
 export async function hasDelivery(db: Db, id: string): Promise<boolean> {
