@@ -32,6 +32,8 @@ test('with nothing set: loopback, two ports, and everything in ./data', () => {
     storagePath: resolve('data/files'),
     apiKey: undefined,
     phoneNumbers: [],
+    gateway: undefined,
+    retentionDays: 7,
     logLevel: 'info',
   })
   assert.ok(Object.isFrozen(loadConfig({})))
@@ -147,7 +149,7 @@ describe('secrets', () => {
 
   test('every variable is printed with a sentence about it', () => {
     const rows = printableConfig({})
-    assert.equal(rows.length, 12)
+    assert.equal(rows.length, 15)
     for (const { name, about, isSet } of rows) {
       assert.match(name, /^SATCHEL_[A-Z_]+$/)
       assert.match(about, /^[A-Z0-9a-z].+\.$/)

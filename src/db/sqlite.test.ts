@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { Failure } from '../failure.ts'
 import { isUniqueViolation, type Opened } from './schema.ts'
-import { lockFolder, openSqlite } from './sqlite.ts'
+import { lockFile, openSqlite } from './sqlite.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'satchel-sqlite-'))
 after(() => rm(folder, { recursive: true }))
@@ -170,20 +170,20 @@ describe('a lock of another process', () => {
   })
 })
 
-describe('lockFolder', () => {
-  test('gives a folder to one at a time', () => {
+describe('lockFile', () => {
+  test('gives a file to one at a time', () => {
     const own = join(folder, 'locked')
-    const lock = lockFolder(own)
+    const lock = lockFile(own)
     assert.ok(lock)
-    assert.equal(lockFolder(own), undefined)
+    assert.equal(lockFile(own), undefined)
     lock[Symbol.dispose]()
-    const next = lockFolder(own)
+    const next = lockFile(own)
     assert.ok(next)
     next[Symbol.dispose]()
   })
 
-  test('throws the reason when the folder cannot be', async () => {
+  test('throws the reason when its folder cannot be', async () => {
     await writeFile(join(folder, 'file'), '')
-    assert.throws(() => lockFolder(join(folder, 'file', 'below')), { code: 'ENOTDIR' })
+    assert.throws(() => lockFile(join(folder, 'file', 'below', 'lock')), { code: 'ENOTDIR' })
   })
 })

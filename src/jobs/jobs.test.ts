@@ -21,7 +21,7 @@ after(() => opened[Symbol.asyncDispose]())
 
 const LEASE_MS = 1_000
 const due = (now: number, limit = 100) =>
-  claim(opened.db, { now, limit, leaseMs: LEASE_MS, skipLocked: opened.skipLocked })
+  claim(opened.db, { now, realNow: now, limit, leaseMs: LEASE_MS, skipLocked: opened.skipLocked })
 const add = (id: string, runAt: number) =>
   enqueue(opened.db, { id, kind: 'bytes.delete', payload: { storage_key: `key-${id}` }, runAt })
 const ids = (jobs: readonly { id: string }[]) => jobs.map(({ id }) => id)
@@ -59,6 +59,7 @@ test('no two claimers get the same job, however many ask at once', async () => {
     Array.from({ length: 40 }, (_, i) =>
       claim((claimers[i % claimers.length] ?? opened).db, {
         now: 1_000,
+        realNow: 1_000,
         limit: 7,
         leaseMs: LEASE_MS,
         skipLocked: false,

@@ -10,7 +10,8 @@ import type { Opened } from '../db/schema.ts'
 import { openSqlite } from '../db/sqlite.ts'
 import { openLog } from '../log.ts'
 import { enqueue } from './jobs.ts'
-import { type Handlers, startWorker, type Worker } from './worker.ts'
+import type { Loop } from './loop.ts'
+import { type Handlers, startWorker } from './worker.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'satchel-worker-'))
 after(() => rm(folder, { recursive: true }))
@@ -24,7 +25,7 @@ class HeldClock implements Clock {
 
 let opened: Opened
 let clock: HeldClock
-let worker: Worker
+let worker: Loop
 let files = 0
 beforeEach(async () => {
   opened = await openSqlite(join(folder, `${++files}.sqlite`))
@@ -37,7 +38,12 @@ afterEach(async () => {
 
 function start(onDelete: Handlers['bytes.delete']): void {
   const unexpected = () => Promise.reject(new Error('not in this test'))
-  const handlers: Handlers = { 'message.send': unexpected, 'sandbox.report': unexpected, 'bytes.delete': onDelete }
+  const handlers: Handlers = {
+    'message.send': unexpected,
+    'sandbox.report': unexpected,
+    'retention.sweep': unexpected,
+    'bytes.delete': onDelete,
+  }
   worker = startWorker({ opened, clock, log: openLog('silent') }, handlers)
 }
 
