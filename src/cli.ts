@@ -13,6 +13,10 @@ const HELP = `satchel ${VERSION}: attachments for messaging, wire-compatible wit
   satchel sweep                 compare the storage with the database, and clean up
   satchel audit                 list what was deleted, when and why
   satchel migrate-data          copy another Satchel's data into this one
+  satchel listen                forward every event to a local URL, signed, without a subscription
+  satchel trigger EVENT         be a phone: message.received, message.read
+  satchel webhooks verify       tell why the signature of a delivery does not fit
+  satchel webhooks rotate       give a subscription a new secret, with an overlap
   satchel migrate               bring the database to the newest schema
   satchel config --print        show every variable, its value and what it is for
   satchel --version, --help
@@ -32,6 +36,9 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   sweep: async () => (await import('./cli/sweep.ts')).sweepCommand,
   audit: async () => (await import('./cli/audit.ts')).audit,
   'migrate-data': async () => (await import('./cli/migrate-data.ts')).migrateDataCommand,
+  listen: async () => (await import('./cli/listen.ts')).listen,
+  trigger: async () => (await import('./cli/trigger.ts')).trigger,
+  webhooks: async () => (await import('./cli/webhooks.ts')).webhooks,
   migrate: async () => (await import('./cli/migrate.ts')).migrateCommand,
   config: async () => (await import('./cli/config.ts')).configCommand,
 }

@@ -182,6 +182,18 @@ export class ConfigError extends Error {
 export const ROLES = ['api', 'edge', 'worker'] as const
 export type Role = (typeof ROLES)[number]
 
+function checkPorts(v: Values): string[] {
+  if (!v.SATCHEL_PORT || v.SATCHEL_PORT !== v.SATCHEL_CDN_PORT) return []
+  return ['SATCHEL_CDN_PORT: must differ from SATCHEL_PORT; the CDN is another origin on purpose.']
+}
+
+function checkGateway({ SATCHEL_GATEWAY_URL: url, SATCHEL_GATEWAY_SECRET: secret }: Values): string[] {
+  if ((url === undefined) === (secret === undefined)) return []
+  return secret === undefined
+    ? ['SATCHEL_GATEWAY_SECRET: must be set with SATCHEL_GATEWAY_URL.']
+    : ['SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.']
+}
+
 /** What a node that leaves something to others must know of them. */
 function checkRoles(roles: readonly Role[], v: Values): string[] {
   if (roles.length === ROLES.length) return []
@@ -236,21 +248,13 @@ export function loadConfig(env: NodeJS.ProcessEnv = process.env, roles: readonly
       faults.push(`${name}: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
-  if (faults.length > 0) throw new ConfigError(faults)
   const v = values as Values
-  if (v.SATCHEL_PORT === v.SATCHEL_CDN_PORT && v.SATCHEL_PORT !== 0) {
-    throw new ConfigError(['SATCHEL_CDN_PORT: must differ from SATCHEL_PORT; the CDN is another origin on purpose.'])
-  }
-  const { SATCHEL_GATEWAY_URL: url, SATCHEL_GATEWAY_SECRET: secret } = v
-  if (url !== undefined && secret === undefined) {
-    throw new ConfigError(['SATCHEL_GATEWAY_SECRET: must be set with SATCHEL_GATEWAY_URL.'])
-  }
-  if (url === undefined && secret !== undefined) {
-    throw new ConfigError(['SATCHEL_GATEWAY_URL: must be set with SATCHEL_GATEWAY_SECRET.'])
-  }
-  const missing = [...checkRoles(roles, v), ...checkS3(v)]
-  if (missing.length > 0) throw new ConfigError(missing)
-  const dataDir = v.SATCHEL_DATA_DIR
+  // What is wrong between two variables shows once each of them by itself is right.
+  const wrong = new Set(faults.flatMap((fault) => fault.match(/^SATCHEL_[A-Z0-9_]+(?=:)/) ?? []))
+  const between = [...checkPorts(v), ...checkGateway(v), ...checkRoles(roles, v), ...checkS3(v)]
+  faults.push(...between.filter((fault) => !fault.match(/SATCHEL_[A-Z0-9_]+/g)?.some((name) => wrong.has(name))))
+  if (faults.length > 0) throw new ConfigError(faults)
+  const { SATCHEL_DATA_DIR: dataDir, SATCHEL_GATEWAY_URL: url, SATCHEL_GATEWAY_SECRET: secret } = v
   return Object.freeze({
     roles,
     host: v.SATCHEL_HOST,
@@ -300,16 +304,21 @@ function unknownNames(env: NodeJS.ProcessEnv): string[] {
   return Object.keys(env).filter((name) => name.startsWith('SATCHEL_') && !known.has(name))
 }
 
-/** An empty variable counts as not set: that is how compose files and shells pass "nothing". */
+/** An empty variable counts as not set: that is how compose files and shells pass "nothing". An empty file does not. */
 function readText(env: NodeJS.ProcessEnv, name: string): string | undefined {
-  const file = env[`${name}_FILE`]
-  if (env[name] && file) throw new Error(`set either ${name} or ${name}_FILE, not both`)
-  if (env[name]) return env[name]
-  if (!file || !(TABLE as Record<string, Entry<unknown>>)[name]?.secret) return undefined
+  const file = (TABLE as Record<string, Entry<unknown>>)[name]?.secret && env[`${name}_FILE`]
+  if (env[name] && file) throw new Error(`set either ${name} or ${name}_FILE, not both.`)
+  if (!file) return env[name] || undefined
+  const text = readSecret(file, name)
+  if (text === '') throw new Error(`the file that ${name}_FILE names is empty.`)
+  return text
+}
+
+function readSecret(file: string, name: string): string {
   try {
     return readFileSync(file, 'utf8').trim()
   } catch {
-    throw new Error(`the file that ${name}_FILE names cannot be read`)
+    throw new Error(`the file that ${name}_FILE names cannot be read.`)
   }
 }
 
@@ -327,7 +336,7 @@ function parsePort(text: string): number {
 function parseBaseUrl(text: string): string | undefined {
   if (text === '') return undefined
   const url = URL.parse(text)
-  if (!url || !['http:', 'https:'].includes(url.protocol) || url.search || url.hash || url.username) {
+  if (!url || !['http:', 'https:'].includes(url.protocol) || url.search || url.hash || url.username || url.password) {
     throw new Error(`"${text}" is not an http or https URL without query, fragment or user.`)
   }
   return url.href.replace(/\/+$/, '')

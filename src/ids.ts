@@ -9,10 +9,11 @@ export type NewId = () => string
 
 const POOL_BYTES = 8 * 512
 
-export function uuidv7(clock: Pick<Clock, 'now'>): NewId {
+/** Ids sort behind `after`, in ms since 1970, even when the clock is behind it. */
+export function uuidv7(clock: Pick<Clock, 'now'>, after = 0): NewId {
   const pool = Buffer.alloc(POOL_BYTES)
   let used = POOL_BYTES
-  let lastMs = 0
+  let lastMs = after
   let counter = 0
   return () => {
     if (used === POOL_BYTES) {
@@ -37,6 +38,9 @@ export function uuidv7(clock: Pick<Clock, 'now'>): NewId {
     return `${time.slice(0, 8)}-${time.slice(8)}-7${sequence}-${variant}${extra}-${tail}${random.toString('hex', 1, 2)}`
   }
 }
+
+/** When a UUID of version 7 was made, in ms since 1970. */
+export const timeOf = (id: string): number => Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 

@@ -2,8 +2,8 @@
  * Composition: configuration in, a running server and worker out. The only importer of backends; whatever fails on the way
  * up is taken down again, so nothing is ever half started.
  */
-import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, rm } from 'node:fs/promises'
+import { dirname, join, sep } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { App } from './app.ts'
 import { vanish } from './attachments/ephemeral.ts'
@@ -11,7 +11,7 @@ import { attachmentRoutes } from './attachments/routes.ts'
 import { settleAtEnd } from './attachments/settle.ts'
 import { createGatewayRemote, type Gateway, openGateway } from './carriers/gateway.ts'
 import { gatewayRoutes } from './carriers/gateway-routes.ts'
-import { movableClock } from './carriers/sandbox/clock.ts'
+import { movableClock, pullBackStrays } from './carriers/sandbox/clock.ts'
 import { deliveryRoutes } from './carriers/sandbox/deliveries.ts'
 import { eventRoutes } from './carriers/sandbox/events.ts'
 import { Faults } from './carriers/sandbox/faults.ts'
@@ -25,7 +25,7 @@ import { chatSchemas } from './chats/wire.ts'
 import { systemClock } from './clock.ts'
 import { type Config, ConfigError, type Role } from './config.ts'
 import type { Opened } from './db/schema.ts'
-import { lockFolder } from './db/sqlite.ts'
+import { lockFile, lockOfDatabase, lockOfFolder } from './db/sqlite.ts'
 import { Failure } from './failure.ts'
 import { createApi } from './http/api.ts'
 import { createEdge } from './http/edge.ts'
@@ -54,7 +54,7 @@ import { VERSION } from './version.ts'
 import { startDispatcher } from './webhooks/deliver.ts'
 import { planSweep, sweepHistory } from './webhooks/retention.ts'
 import { webhookRoutes } from './webhooks/routes.ts'
-import { releaseDeliveries } from './webhooks/rows.ts'
+import { newestEventTime, releaseDeliveries } from './webhooks/rows.ts'
 import { webhookSchemas } from './webhooks/wire.ts'
 
 const USER_AGENT = `Satchel/${VERSION}`
@@ -97,11 +97,14 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
     openDatabase(config.databaseUrl, { poolSize: config.databasePool }),
   )
   open.push(() => opened[Symbol.asyncDispose]())
+  await takeDatabase(config, open)
   const kept = secretsInFolder(config.dataDir)
   const secrets = opened.skipLocked ? secretsInDatabase(opened.db, systemClock) : kept
   const node = isMine ? await kept('node-id', () => randomHex(8)) : randomHex(8)
-  await releaseJobs(opened.db, node)
-  await releaseDeliveries(opened.db, node)
+  // With SQLite there is no other node: whoever had a lease is gone.
+  const gone = opened.skipLocked ? node : 'any'
+  await releaseJobs(opened.db, gone)
+  await releaseDeliveries(opened.db, gone)
 
   const { egressAllow: allow, roles } = config
   const tracer = config.otlpUrl ? openTracer({ url: config.otlpUrl, version: VERSION, log }) : noTracer
@@ -113,7 +116,8 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   if (gateway) open.push(() => gateway.remote[Symbol.asyncDispose]())
   const files = await openFiles(config, log, { exclusive: !opened.skipLocked })
   open.push(() => files.close())
-  const app = await createApp(config, { opened, secrets, log, gateway, tracer, files })
+  const spoolFolder = await openSpool(config, isMine ? undefined : node, open)
+  const app = await createApp(config, { opened, secrets, log, gateway, tracer, files, spoolFolder })
   open.push(() => app.remote[Symbol.asyncDispose]())
   const partner = roles.includes('api') ? await ensureFirstPartner(app, config, secrets) : undefined
 
@@ -129,6 +133,7 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
   app.urls.api = config.publicUrl ?? apiUrl
 
   if (roles.includes('worker')) {
+    if (app.sandbox) await pullBackStrays(app.db, app.clock.now())
     await planSweep(app)
     const worker = startWorker({ opened, node, clock: app.clock, log }, traceHandlers(handlersFor(app, config), tracer))
     open.push(() => worker.stop())
@@ -149,12 +154,21 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
  * PostgreSQL the folder only says which node this is.
  */
 async function takeFolder(config: Config, open: Close[]): Promise<boolean> {
-  const lock = await usable('SATCHEL_DATA_DIR', async () => lockFolder(config.dataDir))
+  const lock = await usable('SATCHEL_DATA_DIR', async () => lockFile(lockOfFolder(config.dataDir)))
   if (lock) open.push(() => lock[Symbol.dispose]())
   else if (!isPostgres(config.databaseUrl)) {
     throw new ConfigError([`SATCHEL_DATA_DIR: another Satchel is running on ${config.dataDir}.`])
   }
   return lock !== undefined
+}
+
+/** Two data folders may name one SQLite file; its jobs are for one worker. */
+async function takeDatabase({ databaseUrl, dataDir }: Config, open: Close[]): Promise<void> {
+  const path = databaseUrl.replace(/^sqlite:/, '')
+  if (isPostgres(databaseUrl) || dirname(path) === dataDir) return
+  const lock = await usable('SATCHEL_DATABASE_URL', async () => lockFile(lockOfDatabase(path)))
+  if (!lock) throw new ConfigError([`SATCHEL_DATABASE_URL: another Satchel is running on ${path}.`])
+  open.push(() => lock[Symbol.dispose]())
 }
 
 async function createWholeApi(app: App, gateway: Gateway | undefined): Promise<FastifyInstance> {
@@ -177,7 +191,7 @@ async function openFiles(config: Config, log: Log, o: { exclusive: boolean }): P
   const close = async () => purge?.[Symbol.asyncDispose]()
   if (!isS3(storageUrl)) {
     // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
-    const exclusive = o.exclusive && storageUrl.startsWith(`file:${config.dataDir}`)
+    const exclusive = o.exclusive && storageUrl.startsWith(`file:${config.dataDir}${sep}`)
     const storage = await usable('SATCHEL_STORAGE_URL', () => openStorage(storageUrl, { exclusive, credentials }))
     return { storage, direct: undefined, purge, close }
   }
@@ -198,15 +212,32 @@ async function openFiles(config: Config, log: Log, o: { exclusive: boolean }): P
   }
 }
 
-type Parts = { opened: Opened; secrets: Secrets; log: Log; gateway: Gateway | undefined; tracer: Tracer; files: Files }
+/** Emptied of what a process that is gone left there. One that shares the data folder (`guest`) has a folder of its own. */
+async function openSpool({ dataDir }: Config, guest: string | undefined, open: Close[]): Promise<string> {
+  const folder = join(dataDir, guest === undefined ? 'spool' : `spool-${guest}`)
+  const empty = () => rm(folder, { recursive: true, force: true })
+  await empty()
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  if (guest !== undefined) open.push(empty)
+  return folder
+}
 
-async function createApp(config: Config, { opened, secrets, log, gateway, tracer, files }: Parts): Promise<App> {
+type Parts = {
+  opened: Opened
+  secrets: Secrets
+  log: Log
+  gateway: Gateway | undefined
+  tracer: Tracer
+  files: Files
+  spoolFolder: string
+}
+
+async function createApp(config: Config, parts: Parts): Promise<App> {
+  const { opened, secrets, log, gateway, tracer, files, spoolFolder } = parts
   const movable = movableClock()
   const faults = new Faults()
   const sandbox = gateway ? undefined : { clock: movable, faults }
   const clock = gateway ? systemClock : movable
-  const spoolFolder = join(config.dataDir, 'spool')
-  await mkdir(spoolFolder, { recursive: true, mode: 0o700 })
   return {
     urls: { api: '', cdn: '' },
     db: opened.db,
@@ -224,7 +255,7 @@ async function createApp(config: Config, { opened, secrets, log, gateway, tracer
       region: 'local',
     },
     clock,
-    newId: uuidv7(clock),
+    newId: uuidv7(clock, await newestEventTime(opened.db)),
     log,
     tracer,
     metrics: openMetrics({ jobs: () => countJobs(opened.db) }),

@@ -5,6 +5,7 @@
 import type { App } from '../app.ts'
 import { detect } from '../media/detect.ts'
 import { judgeUpload, type Verdict } from '../media/judge.ts'
+import { reportOn } from '../media/report.ts'
 import type { TextScan } from '../media/text-scan.ts'
 import { storedBytes } from '../storage/storage.ts'
 import { type AttachmentRow, findAttachment, setComplete, setFailed } from './rows.ts'
@@ -17,7 +18,7 @@ export type Completion = { outcome: 'complete' | 'refused' | 'gone' } | { outcom
 /** The sandbox's fault that makes an upload look unfinished for some seconds. */
 export function actOutNotReady({ sandbox, clock }: App, row: AttachmentRow): void {
   const held = sandbox?.faults.take('upload_not_ready', row.partner_id, { attachment_id: row.id })
-  if (held) sandbox?.faults.holdBack(row.id, clock.now() + (held.seconds ?? 5) * 1000)
+  if (held) sandbox?.faults.holdBack(row.partner_id, row.id, clock.now() + (held.seconds ?? 5) * 1000)
 }
 
 /**
@@ -31,24 +32,26 @@ export async function completeAttachment(
   signal: AbortSignal,
 ): Promise<Completion> {
   const verdict = await inspect(app, row, uploaded, signal)
-  if (!verdict.accepted) {
-    await setFailed(app.db, row.id, { refusal: verdict.failure, refusal_message: verdict.message })
+  if (verdict.accepted) {
+    const isFirst = await setComplete(app.db, row.id, {
+      content_type: verdict.type.contentType,
+      storage_key: uploaded.storageKey,
+      sha256: uploaded.sha256,
+      completed_at: app.clock.now(),
+    })
+    if (isFirst) {
+      app.metrics.attachments.inc({ outcome: 'complete' })
+      return { outcome: 'complete' }
+    }
     await app.storage.delete(uploaded.storageKey)
-    app.metrics.attachments.inc({ outcome: 'failed' })
-    app.log.info({ attachment_id: row.id, reason: verdict.message }, 'upload refused by its content')
-    return { outcome: 'refused' }
+  } else {
+    await app.storage.delete(uploaded.storageKey)
+    const why = { refusal: verdict.failure, refusal_message: verdict.message }
+    if (await setFailed(app.db, row.id, why)) {
+      app.metrics.attachments.inc({ outcome: 'failed' })
+      return { outcome: 'refused' }
+    }
   }
-  const isFirst = await setComplete(app.db, row.id, {
-    content_type: verdict.type.contentType,
-    storage_key: uploaded.storageKey,
-    sha256: uploaded.sha256,
-    completed_at: app.clock.now(),
-  })
-  if (isFirst) {
-    app.metrics.attachments.inc({ outcome: 'complete' })
-    return { outcome: 'complete' }
-  }
-  await app.storage.delete(uploaded.storageKey)
   const now = await findAttachment(app.db, row.id)
   return now ? { outcome: 'taken', row: now } : { outcome: 'gone' }
 }
@@ -61,8 +64,13 @@ async function inspect(
 ): Promise<Verdict> {
   const hint = { filename: row.filename, declared: row.declared_type }
   try {
-    const detection = await detect(storedBytes(app.storage, storageKey, row.size_bytes), { ...hint, text, signal })
-    return judgeUpload(detection, hint)
+    const file = storedBytes(app.storage, storageKey, row.size_bytes)
+    const detection = await detect(file, { ...hint, text, signal })
+    const verdict = judgeUpload(detection, hint)
+    if (!verdict.accepted) {
+      app.log.info({ attachment_id: row.id, report: await reportOn(file, { ...hint, detection }) }, 'upload refused')
+    }
+    return verdict
   } catch (error) {
     await app.storage.delete(storageKey)
     throw error

@@ -4,7 +4,7 @@ import { systemClock } from '../clock.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { iso } from '../http/schemas.ts'
-import { findDeclaredType, isRefusedExtension, supportedNames } from '../media/types.ts'
+import { findDeclaredType, isRefusedExtension, supportedNames, UPLOAD_LIMIT_BYTES } from '../media/types.ts'
 import { presign } from '../sigv4.ts'
 import { stagingKey } from '../storage/staging.ts'
 import { keepAttachment, vanishTime } from './ephemeral.ts'
@@ -13,7 +13,6 @@ import { addressOf } from './links.ts'
 import { insertAttachment } from './rows.ts'
 import { planSettling } from './settle.ts'
 
-export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 const UPLOAD_SECONDS = 15 * 60
 const LONGEST_TYPE = 255
 const KINDS = ['image', 'video', 'audio'] as const

@@ -4,16 +4,20 @@
  */
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
+import { gate } from '../gate.ts'
 import { detect } from '../media/detect.ts'
 import { judgeUrl } from '../media/judge.ts'
-import type { MediaType } from '../media/types.ts'
+import { reportOn } from '../media/report.ts'
+import { type MediaType, URL_LIMIT_BYTES } from '../media/types.ts'
 import { type Spooled, spool } from '../storage/spool.ts'
 import { filenameFromUrl } from './filename.ts'
 import type { CompleteAttachment } from './get.ts'
 import { keepFile } from './keep.ts'
 
-export const URL_LIMIT_BYTES = 10 * 1024 * 1024
 const FILE_TIME_MS = 10_000
+/** Of all callers together: each has a socket, a temporary file and perhaps a look-up of a name that hangs. */
+const DOWNLOADS_AT_ONCE = 64
+const downloads = gate(DOWNLOADS_AT_ONCE)
 
 /** `field` names the URL in messages, e.g. `message.parts[0].url`. */
 export type FetchAttachment = { partnerId: string; url: string; field: string; signal: AbortSignal }
@@ -23,6 +27,7 @@ export type FetchAttachment = { partnerId: string; url: string; field: string; s
  * bad_file_type, content_mismatch, a Failure of the storage, or the abort's reason.
  */
 export async function fetchAttachment(app: App, o: FetchAttachment): Promise<CompleteAttachment> {
+  using _place = await downloads.enter(o.signal)
   await actOutFaults(app, o)
   const { body, contentType } = await app.remote.download(o.url, {
     field: o.field,
@@ -32,7 +37,7 @@ export async function fetchAttachment(app: App, o: FetchAttachment): Promise<Com
   })
   try {
     await using file = await spoolBody(app, body, o)
-    const type = await inspect(file, o, contentType)
+    const type = await inspect(app, file, o, contentType)
     const filename = filenameFromUrl(o.url, type.extension)
     const { partnerId, signal } = o
     return await keepFile(app, file, { partnerId, filename, contentType: type.contentType, source: 'url', signal })
@@ -60,10 +65,16 @@ async function spoolBody(app: App, body: import('node:stream').Readable, o: Fetc
   }
 }
 
-async function inspect(file: Spooled, o: FetchAttachment, originType: string | undefined): Promise<MediaType> {
+async function inspect(
+  app: App,
+  file: Spooled,
+  o: FetchAttachment,
+  originType: string | undefined,
+): Promise<MediaType> {
   const filename = filenameFromUrl(o.url, '')
   const detection = await detect(file.bytes, { filename, text: file.text, signal: o.signal })
   const verdict = judgeUrl(detection, { filename, ...(originType === undefined ? {} : { originType }) })
-  if (!verdict.accepted) throw new Failure(verdict.failure, `${o.field}: ${verdict.message}`)
-  return verdict.type
+  if (verdict.accepted) return verdict.type
+  app.log.info({ report: await reportOn(file.bytes, { filename, detection }) }, 'file at a URL refused')
+  throw new Failure(verdict.failure, `${o.field}: ${verdict.message}`)
 }

@@ -41,17 +41,19 @@ export async function setComplete(
   return numUpdatedRows === 1n
 }
 
+/** False when the attachment is complete or gone: then nothing was written. */
 export async function setFailed(
   db: Db,
   id: string,
   why: { refusal: 'bad_file_type' | 'content_mismatch'; refusal_message: string },
-): Promise<void> {
-  await db
+): Promise<boolean> {
+  const { numUpdatedRows } = await db
     .updateTable('attachments')
     .set({ ...why, status: 'failed' })
     .where('id', '=', id)
     .where('status', '!=', 'complete')
-    .execute()
+    .executeTakeFirst()
+  return numUpdatedRows === 1n
 }
 
 /** Returns when it vanishes now: what was set before stays. undefined: it is gone. */

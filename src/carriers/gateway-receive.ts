@@ -4,7 +4,6 @@
  * deleted since. What breaks off half way leaves nothing visible.
  */
 import type { App } from '../app.ts'
-import { UPLOAD_LIMIT_BYTES } from '../attachments/create.ts'
 import { cleanFilename, filenameFromUrl } from '../attachments/filename.ts'
 import type { CompleteAttachment } from '../attachments/get.ts'
 import { storeInbound } from '../attachments/inbound.ts'
@@ -13,6 +12,7 @@ import { isHandle } from '../chats/open.ts'
 import { E164 } from '../config.ts'
 import { isUniqueViolation } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
+import { UPLOAD_LIMIT_BYTES } from '../media/types.ts'
 import { ownerOfLine, type ReceivedMessage, receiveMessage } from '../messages/receive.ts'
 import { findByCarrierRef, findIdempotencyKey, insertIdempotencyKey } from '../messages/rows.ts'
 import type { Remote } from '../remote/request.ts'
@@ -60,10 +60,7 @@ async function recall(app: App, keys: readonly string[], carrierRef: string): Pr
     const row = await findIdempotencyKey(app.db, OWNER, key)
     if (row) return JSON.parse(row.response)
   }
-  const message = await findByCarrierRef(app.db, carrierRef)
-  if (message?.direction === 'outbound') {
-    throw new Failure('bad_parameter', 'carrier_ref is that of a message which was sent from here')
-  }
+  const message = await findByCarrierRef(app.db, 'inbound', carrierRef)
   return message && { chatId: message.chat_id, messageId: message.id }
 }
 

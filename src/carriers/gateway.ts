@@ -65,12 +65,15 @@ function messageJson({ id, from, to, service, parts }: Outbound) {
   return { id, from, to, service, parts }
 }
 
-/** 408 and 429 are the two of the 4xx that say "later" (RFC 9110, section 15.5.9; RFC 6585, section 4). */
+/**
+ * 408 and 429 are the two of the 4xx that say "later" (RFC 9110, section 15.5.9; RFC 6585, section 4). 401 is about us and not
+ * about the message: a secret that is being changed, a clock that is off.
+ */
 function judge(status: number): void {
   if (status >= 200 && status <= 299) return
   const cause = new Error(`the gateway answered ${status}`)
   if (status === 422) throw new CarrierRefused(4005, 'Recipient does not support this message type', { cause })
-  if (status >= 400 && status <= 499 && status !== 408 && status !== 429) {
+  if (status >= 400 && status <= 499 && ![401, 408, 429].includes(status)) {
     throw new CarrierRefused(4001, 'Message delivery failed', { cause })
   }
   throw cause

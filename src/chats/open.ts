@@ -92,7 +92,7 @@ export async function getChat(app: Pick<App, 'db'>, partnerId: string, id: strin
 }
 
 /** Two spellings of one e-mail address are one recipient. */
-function dedupe(handles: readonly string[]): string[] {
+export function dedupe(handles: readonly string[]): string[] {
   return [...new Map(handles.map((handle) => [handle.toLowerCase(), handle])).values()]
 }
 

@@ -6,7 +6,7 @@ import { E164 } from '../config.ts'
 import { Failure } from '../failure.ts'
 import { PageQuery, paginate, parsePage } from '../http/page.ts'
 import { ERRORS, Ref, Uuid } from '../http/schemas.ts'
-import { getChat, isHandle, MOST_RECIPIENTS } from './open.ts'
+import { dedupe, getChat, isHandle, MOST_RECIPIENTS } from './open.ts'
 import { chatPageKey, listChats } from './rows.ts'
 import { type Chat, Chats, chatJson } from './wire.ts'
 
@@ -69,5 +69,5 @@ function parseFilter({ from, to }: Static<typeof ListQuery>): { from: string | u
   if (!handles.every(isHandle)) {
     throw new Failure('bad_phone_number', 'to must be a phone number in E.164 format or an e-mail address')
   }
-  return { from, to: handles }
+  return { from, to: dedupe(handles) }
 }

@@ -1,5 +1,6 @@
 /** Chats and who takes part in them. */
-import type { Db, NewRow, Row } from '../db/schema.ts'
+import type { ExpressionBuilder } from 'kysely'
+import type { Db, NewRow, Row, Schema } from '../db/schema.ts'
 import type { Page, PageKey } from '../http/page.ts'
 
 export type ChatRow = Row<'chats'>
@@ -52,7 +53,7 @@ export async function listChats(db: Db, filter: ChatFilter, page: Page): Promise
   if (filter.from !== undefined) query = query.where('phone_number', '=', filter.from)
   for (const handle of filter.to) {
     query = query.where('id', 'in', (eb) =>
-      eb.selectFrom('chat_handles').select('chat_id').where('handle', '=', handle).where('is_me', '=', 0),
+      eb.selectFrom('chat_handles').select('chat_id').where(spelled(handle)).where('is_me', '=', 0),
     )
   }
   const { after } = page
@@ -65,7 +66,19 @@ export async function listChats(db: Db, filter: ChatFilter, page: Page): Promise
   return await withHandles(db, rows)
 }
 
+/** Numbers have one spelling and an index; e-mail addresses are kept as they were written, and their case says nothing. */
+const spelled = (handle: string) => (eb: ExpressionBuilder<Schema, 'chat_handles'>) =>
+  handle.includes('@') ? eb(eb.fn('lower', ['handle']), '=', handle.toLowerCase()) : eb('handle', '=', handle)
+
 export const chatPageKey = (chat: ChatRow): PageKey => ({ at: chat.updated_at, id: chat.id })
+
+export async function setHealth(
+  db: Db,
+  id: string,
+  health: Pick<ChatRow, 'health_status' | 'health_updated_at'>,
+): Promise<void> {
+  await db.updateTable('chats').set(health).where('id', '=', id).execute()
+}
 
 /** Says that something happened in the chat. */
 export async function touchChat(db: Db, id: string, at: number): Promise<void> {

@@ -7,8 +7,8 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bytes } from '../media/bytes.ts'
-import { type Answer, type FileReport, reportOn, UPLOAD_LIMIT_BYTES, URL_LIMIT_BYTES } from '../media/report.ts'
-import { findDeclaredType } from '../media/types.ts'
+import { type Answer, type FileReport, reportOn } from '../media/report.ts'
+import { findDeclaredType, UPLOAD_LIMIT_BYTES, URL_LIMIT_BYTES } from '../media/types.ts'
 
 const HELP = `Usage: satchel check FILE... [--declared TYPE] [--json]
 

@@ -9,7 +9,7 @@ import type { Out } from '../cli.ts'
 import { systemClock } from '../clock.ts'
 import { type Config, ConfigError, loadConfig } from '../config.ts'
 import type { Opened } from '../db/schema.ts'
-import { lockFolder } from '../db/sqlite.ts'
+import { lockFile, lockOfDatabase, lockOfFolder } from '../db/sqlite.ts'
 import { configuredUrls, isPostgres, openDatabase, openStorage } from '../open.ts'
 import { type Secrets, secretsInDatabase, secretsInFolder } from '../secrets.ts'
 import type { Storage } from '../storage/storage.ts'
@@ -188,20 +188,22 @@ function checkSource(from: { database: string; storage: string }, to: { database
   }
 }
 
-/** The folders of both sides, so that no server runs on either. PostgreSQL has no such lock: there the operator sees to it. */
+/** What servers lock on both sides, so that none runs on either. PostgreSQL has no such lock: there the operator sees to it. */
 function lockAll(from: { database: string }, to: { database: string }, config: Config): Disposable {
-  const folders = new Set<string>()
-  if (pathOf(from.database) !== '') folders.add(dirname(pathOf(from.database)))
-  if (!isPostgres(to.database)) folders.add(config.dataDir)
+  const used = new Map<string, string>()
+  const source = pathOf(from.database)
+  if (source !== '') used.set(lockOfFolder(dirname(source)), dirname(source)).set(lockOfDatabase(source), source)
+  const target = pathOf(to.database)
+  if (target !== '') used.set(lockOfFolder(config.dataDir), config.dataDir).set(lockOfDatabase(target), target)
   const locks: Disposable[] = []
   const release = () => {
     for (const lock of locks.splice(0)) lock[Symbol.dispose]()
   }
-  for (const folder of folders) {
-    const lock = lockFolder(folder)
+  for (const [file, what] of used) {
+    const lock = lockFile(file)
     if (!lock) {
       release()
-      throw new ConfigError([`a server is running on ${folder}; stop it first.`])
+      throw new ConfigError([`a server is running on ${what}; stop it first.`])
     }
     locks.push(lock)
   }

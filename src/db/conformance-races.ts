@@ -111,7 +111,7 @@ export function raceConformance(open: () => Promise<Pair>): void {
         return once(node, { partnerId, key: 'key' }, async (remember) =>
           inTransaction(node.db, async (tx) => {
             const message = await accept(tx, chat)
-            const answer = { status: 202, body: { id: message.id } }
+            const answer = { status: 202 as const, body: { id: message.id } }
             await remember(tx, message.id, answer)
             return answer
           }),
@@ -193,9 +193,10 @@ export function raceConformance(open: () => Promise<Pair>): void {
     await insertDeliveries(pair.a.db, rows)
     const done: string[] = []
     const under = new Map<string, string>()
+    const nothing = { bySubscription: new Map(), byPartner: new Map() }
     async function work(opened: Opened): Promise<void> {
       for (let idle = 0; idle < 20 && done.length < rows.length; ) {
-        const o = { now: 10, realNow: 10, limit: 5, leaseMs: 60_000, node: 'a', running: new Map() }
+        const o = { now: 10, realNow: 10, limit: 5, leaseMs: 60_000, node: 'a', running: nothing }
         const claimed = await claimDeliveries(opened, o)
         if (claimed.length === 0) {
           idle++

@@ -112,6 +112,8 @@ export type MessagesTable = {
   sent_at: number | null
   delivered_at: number | null
   read_at: number | null
+  /** Deleted before the carrier had it: nobody sees it any more, and it is removed once it is handed over. */
+  deleted_at: number | null
 }
 
 export type MessagePartsTable = {

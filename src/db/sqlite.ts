@@ -4,7 +4,7 @@
  * event loop. Prepared statements are kept: Kysely prepares each query anew, which costs more than running it.
  */
 import { chmodSync, mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { dirname, join } from 'node:path'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -47,13 +47,17 @@ export async function openSqlite(path: string): Promise<Opened> {
   return { db, skipLocked: false, migrated, [Symbol.asyncDispose]: () => db.destroy() }
 }
 
+/** The lock of the process that has a data folder, and of the one that uses a database outside of its data folder. */
+export const lockOfFolder = (folder: string): string => join(folder, 'satchel.lock')
+export const lockOfDatabase = (path: string): string => `${path}.lock`
+
 /**
- * Takes the data folder for this process alone, or returns undefined when another process has it. The system frees it
- * when the process ends, however it ends.
+ * Takes a lock file for this process alone, or returns undefined when another process has it. The system frees it when the
+ * process ends, however it ends.
  */
-export function lockFolder(path: string): Disposable | undefined {
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  const lock = new DatabaseSync(`${path}/satchel.lock`)
+export function lockFile(path: string): Disposable | undefined {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  const lock = new DatabaseSync(path)
   try {
     lock.exec('begin exclusive')
   } catch (error) {
@@ -115,6 +119,8 @@ function sqliteDriver(connection: SqliteConnection): Driver {
 class SqliteConnection implements DatabaseConnection {
   readonly #database: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
+  /** Since when every write has found another process's lock; undefined once one has succeeded. */
+  #lockedOutSince: number | undefined
 
   constructor(database: DatabaseSync) {
     this.#database = database
@@ -126,9 +132,9 @@ class SqliteConnection implements DatabaseConnection {
     if (parameters.some((value) => typeof value === 'string' && value.includes('\0'))) {
       throw new Failure('bad_parameter', 'A text holds a NUL character')
     }
-    const returnsRows =
-      query.query.kind === 'SelectQueryNode' || query.query.kind === 'RawNode' || 'returning' in query.query
-    return this.#retryWhileBusy(() => {
+    const reads = query.query.kind === 'SelectQueryNode'
+    const returnsRows = reads || query.query.kind === 'RawNode' || 'returning' in query.query
+    return this.#retryWhileBusy({ reads }, () => {
       const statement = this.#prepare(query.sql)
       if (returnsRows) return { rows: statement.all(...parameters) as R[] }
       const { changes } = statement.run(...parameters)
@@ -142,7 +148,7 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   async run(sql: string): Promise<void> {
-    await this.#retryWhileBusy(() => this.#prepare(sql).run())
+    await this.#retryWhileBusy({ reads: false }, () => this.#prepare(sql).run())
   }
 
   /** SQLite may have rolled back by itself (disk full): then there is nothing left to do. */
@@ -168,14 +174,19 @@ class SqliteConnection implements DatabaseConnection {
     return statement
   }
 
-  async #retryWhileBusy<T>(work: () => T): Promise<T> {
-    for (let waited = 0; ; waited += BUSY_STEP_MS) {
+  /** Everyone waits in line for this connection, so the patience is the line's: five seconds each would add up. */
+  async #retryWhileBusy<T>({ reads }: { reads: boolean }, work: () => T): Promise<T> {
+    for (;;) {
       try {
-        return work()
+        const result = work()
+        if (!reads) this.#lockedOutSince = undefined
+        return result
       } catch (error) {
         const code = resultCode(error)
-        if ((code === SQLITE_BUSY || code === SQLITE_LOCKED) && waited < BUSY_WAIT_MS) await sleep(BUSY_STEP_MS)
-        else throw translate(error, code)
+        if (code !== SQLITE_BUSY && code !== SQLITE_LOCKED) throw translate(error, code)
+        this.#lockedOutSince ??= performance.now()
+        if (performance.now() - this.#lockedOutSince >= BUSY_WAIT_MS) throw translate(error, code)
+        await sleep(BUSY_STEP_MS)
       }
     }
   }

@@ -4,7 +4,7 @@
  */
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { TSchema } from 'typebox'
 import type { App } from '../app.ts'
 import type { Faults } from '../carriers/sandbox/faults.ts'
@@ -47,7 +47,11 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
     },
     refResolver: { buildLocalReference: (json, _, __, index) => String(json.$id ?? `def-${index}`) },
   })
-  await api.register(swaggerUi, { routePrefix: '/docs', theme: { title: 'Satchel API' } })
+  await api.register(swaggerUi, {
+    routePrefix: '/docs',
+    theme: { title: 'Satchel API' },
+    uiConfig: { layout: 'BaseLayout' },
+  })
 
   for (const prefix of BASE_PATHS) {
     await api.register(
@@ -81,7 +85,9 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   api.get('/openapi.json', { schema: { hide: true } }, async () => api.swagger())
   await api.register(healthRoutes(app))
 
-  api.setNotFoundHandler(async (request, reply) => {
+  // A hook and no handler, since a handler would only be asked after the body was read and found good.
+  api.addHook('onRequest', async (request, reply) => {
+    if (!request.is404) return
     const path = request.url.split('?', 1)[0] ?? ''
     if (BASE_PATHS.some((base) => path.startsWith(`${base}/`))) await authenticate(app.db, request)
     const allowed = methodsOf(path)
@@ -92,10 +98,13 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   return api
 }
 
+/** The path as the SDK has it behind its base URL, under whichever base it came. */
+const aboutCall = ({ method, url }: FastifyRequest) => ({ method, path: url.replace(/^\/api\/partner/, '') })
+
 /** Refuses a call, or stores a send and cuts its connection before the answer, where a fault was armed. */
 function addFaults(v3: FastifyInstance, faults: Faults): void {
   v3.addHook('preHandler', async (request) => {
-    const about = { method: request.method, path: request.url }
+    const about = aboutCall(request)
     const limited = faults.take('rate_limited', request.partnerId, about)
     if (limited) throw new Failure('rate_limited', undefined, { retryAfterSeconds: limited.retry_after ?? 1 })
     const name = failureOfCode(faults.take('error', request.partnerId, about)?.code ?? 0)
@@ -103,7 +112,7 @@ function addFaults(v3: FastifyInstance, faults: Faults): void {
   })
   v3.addHook('onSend', async (request, reply) => {
     const isSend = request.method === 'POST' && /\/chats$|\/messages$|\/voicememo$/.test(request.routeOptions.url ?? '')
-    if (isSend && reply.statusCode < 300 && faults.take('send_ack_lost', request.partnerId, { path: request.url })) {
+    if (isSend && reply.statusCode < 300 && faults.take('send_ack_lost', request.partnerId, aboutCall(request))) {
       request.raw.socket.destroy()
     }
   })

@@ -27,26 +27,38 @@ export function parseJsonBody(body: Buffer): unknown {
   return value
 }
 
+/** Depth is bounded, so recursion is safe; the path is put together only for a refusal, since there may be millions of values. */
 function examine(root: object, mayHoldEscapes: boolean): void {
-  const stack: { value: unknown; path: string; depth: number }[] = [{ value: root, path: '', depth: 0 }]
-  for (let item = stack.pop(); item; item = stack.pop()) {
-    const { value, path, depth } = item
+  const path: (string | number)[] = []
+  const enter = (step: string | number, value: unknown): void => {
+    path.push(step)
+    visit(value)
+    path.pop()
+  }
+  const visit = (value: unknown): void => {
     if (typeof value === 'string') {
       if (mayHoldEscapes) checkString(value, path)
+    } else if (Array.isArray(value)) {
+      checkDepth(path)
+      for (const [index, item] of value.entries()) enter(index, item)
     } else if (typeof value === 'object' && value !== null) {
-      if (depth >= DEEPEST) throw new Failure('bad_body', 'The body is nested too deeply')
+      checkDepth(path)
       for (const [name, child] of Object.entries(value)) {
         if (mayHoldEscapes) checkString(name, path)
-        if (typeof child === 'string' || typeof child === 'object') {
-          stack.push({ value: child, path: join(path, name), depth: depth + 1 })
-        }
+        enter(name, child)
       }
     }
   }
+  visit(root)
 }
 
-function checkString(value: string, path: string): void {
+function checkDepth(path: readonly unknown[]): void {
+  if (path.length >= DEEPEST) throw new Failure('bad_body', 'The body is nested too deeply')
+}
+
+function checkString(value: string, steps: readonly (string | number)[]): void {
   if (value.isWellFormed() && !value.includes('\0')) return
+  const path = steps.reduce<string>((before, step) => join(before, String(step)), '')
   const failure = path.startsWith('message.parts') ? 'bad_message' : 'bad_parameter'
   throw new Failure(failure, `${path.toWellFormed() || 'The body'} holds a NUL character or half a surrogate pair`)
 }

@@ -3,7 +3,7 @@
  * A Failure says what it is; anything else is a bug, is logged with its cause, and tells the caller nothing but a trace id.
  */
 import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import { Failure } from '../failure.ts'
+import { Failure, type FailureName } from '../failure.ts'
 import { validationFailure } from './validation.ts'
 
 /** Calls that waiting cannot cure although the SDK would retry their status by itself (contract 0.4). */
@@ -27,6 +27,8 @@ export function respondJson(error: unknown, request: FastifyRequest, reply: Fast
   if (NOT_WORTH_RETRYING.has(failure.failure)) reply.header('x-should-retry', 'false')
   const retryAfter = failure.retryAfterSeconds ?? (failure.status === 503 ? 1 : undefined)
   if (retryAfter !== undefined) reply.header('retry-after', String(retryAfter))
+  // Fastify ends the line when a body is too large; the bytes on their way would then reset it and hide this answer.
+  reply.removeHeader('connection')
   return reply.code(failure.status).type('application/json').send(envelope(failure, request.id))
 }
 
@@ -50,16 +52,22 @@ export function s3Xml(code: S3Code, message: string, requestId: string): string 
   )
 }
 
+/** What Fastify refuses by itself, before a route runs. */
+const FASTIFY_REFUSALS: Record<string, readonly [FailureName, string]> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: ['bad_body', 'The request body is too large'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['bad_body', 'The request body is not as long as Content-Length says'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['bad_body', 'The Content-Type header is not valid'],
+  FST_ERR_BAD_URL: ['bad_parameter', 'The URL is not valid'],
+  FST_ERR_MAX_PARAM_LENGTH: ['bad_parameter', 'The URL has a segment that is too long'],
+  ECONNRESET: ['bad_body', 'The request broke off'],
+}
+
 export function toFailure(error: unknown): Failure {
   if (error instanceof Failure) return error
   if (isFastifyError(error)) {
     if (error.validation) return validationFailure(error.validation[0], error.validationContext)
-    if (error.code === 'FST_ERR_CTP_BODY_TOO_LARGE') return new Failure('bad_body', 'The request body is too large')
-    if (error.code === 'FST_ERR_CTP_INVALID_CONTENT_LENGTH') {
-      return new Failure('bad_body', 'The request body is not as long as Content-Length says')
-    }
-    if (error.code === 'FST_ERR_BAD_URL') return new Failure('bad_parameter', 'The URL is not valid')
-    if (error.code === 'ECONNRESET') return new Failure('bad_body', 'The request broke off')
+    const refusal = FASTIFY_REFUSALS[error.code]
+    if (refusal) return new Failure(...refusal)
   }
   return new Failure('internal', undefined, { cause: error })
 }

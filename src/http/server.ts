@@ -2,6 +2,7 @@
  * What both ports share: time limits on every connection, a trace id on every answer, one metric and at most one log line a
  * request. Successful requests are logged at debug, since a line a request would cost a third of a small call.
  */
+import type { Socket } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
@@ -19,6 +20,7 @@ const LIMITS = {
 } as const
 const HEADERS_TIMEOUT_MS = 10_000
 const KEEP_ALIVE_MS = 65_000
+const LINGER_MS = 2_000
 const HEADER_BYTES = 16_384
 const API_BODY_BYTES = 8 * 1024 * 1024
 
@@ -50,6 +52,7 @@ export function createServer(app: Pick<App, 'log' | 'metrics' | 'tracer'>, door:
     },
   }) as unknown as FastifyInstance
 
+  endQuietConnections(server)
   server.addHook('onRequest', async (request: FastifyRequest, reply: FastifyReply) => {
     reply.header('X-Trace-ID', request.id)
   })
@@ -87,8 +90,33 @@ function traceRequests(server: FastifyInstance, tracer: Tracer, door: Door): voi
   })
 }
 
+/**
+ * Once the server closes, a connection ends as soon as nothing is under way on it. Node by itself waits for connections
+ * that never had a request, and for the keep-alive time of those whose last answer was still on its way.
+ */
+function endQuietConnections(server: FastifyInstance): void {
+  const quiet = new Set<Socket>()
+  let isClosing = false
+  server.server.on('connection', (socket: Socket) => {
+    if (isClosing) socket.destroy()
+    quiet.add(socket)
+    socket.once('close', () => quiet.delete(socket))
+  })
+  server.addHook('onRequest', async ({ raw: { socket } }: FastifyRequest, reply: FastifyReply) => {
+    quiet.delete(socket)
+    reply.raw.once('close', () => {
+      if (isClosing) socket.destroySoon()
+      else if (!socket.destroyed) quiet.add(socket)
+    })
+  })
+  server.addHook('preClose', async () => {
+    isClosing = true
+    for (const socket of quiet) socket.destroy()
+  })
+}
+
 /** What the HTTP parser itself refuses, before there is a request: said in the API's words, then the line is closed. */
-function clientErrorHandler(error: NodeJS.ErrnoException, socket: import('node:net').Socket): void {
+function clientErrorHandler(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
     return
@@ -100,6 +128,8 @@ function clientErrorHandler(error: NodeJS.ErrnoException, socket: import('node:n
     `HTTP/1.1 ${failure.status} Refused\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
       `X-Trace-ID: ${traceId}\r\nConnection: close\r\n\r\n${body}`,
   )
+  // Time to read that; a client that only sends would keep its half of the connection for ever.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref()
 }
 
 function parserFailure(code: string | undefined): Failure {

@@ -16,10 +16,10 @@ export function validationFailure(
     return new Failure(inParts ? 'bad_message' : 'missing_field', `Missing required field: ${missing}`)
   }
   const name = field === '' ? (context ?? 'body') : field
-  return new Failure(inParts ? 'bad_message' : 'bad_parameter', `${name} ${complaint(error)}`)
+  return new Failure(inParts ? 'bad_message' : 'bad_parameter', `${name} ${complaint(error, context)}`)
 }
 
-function complaint(error: FastifySchemaValidationError): string {
+function complaint(error: FastifySchemaValidationError, context: string | undefined): string {
   const { params } = error
   switch (error.keyword) {
     case 'discriminator':
@@ -39,6 +39,8 @@ function complaint(error: FastifySchemaValidationError): string {
     case 'maxItems':
       return `must have at most ${params.limit} items`
     case 'type':
+      // Whatever a query says is a string, unless it says it twice.
+      if (context === 'querystring') return 'must be given once'
       return `must be ${/^[aeiou]/.test(String(params.type)) ? 'an' : 'a'} ${params.type}`
     default:
       return error.message ?? 'is not valid'

@@ -108,13 +108,13 @@ export async function retryAt(db: Db, job: Job, at: number | 'never', now: numbe
     .execute()
 }
 
-/** Frees what a node had claimed that is gone, so that it need not wait for the end of its leases. */
-export async function releaseJobs(db: Db, node: string): Promise<void> {
+/** Frees what a node had claimed that is gone, so that it need not wait for the end of its leases; or whatever node it was. */
+export async function releaseJobs(db: Db, node: string | 'any'): Promise<void> {
   await db
     .updateTable('jobs')
     .set({ leased_until: 0 })
     .where('leased_until', '>', 0)
-    .where('leased_by', '=', node)
+    .$if(node !== 'any', (qb) => qb.where('leased_by', '=', node))
     .execute()
 }
 

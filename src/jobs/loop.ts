@@ -3,6 +3,7 @@
  * of a lease, which is renewed while the work runs: a process that dies loses it soon, and one that cannot renew it stops.
  * What work means, and what happens when it fails, is the caller's: `run` must not reject for anything that is expected.
  */
+import { setImmediate } from 'node:timers/promises'
 import type { Log } from '../log.ts'
 
 export type Loop = {
@@ -56,6 +57,8 @@ export function startLoop<T>(o: {
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
+      // SQLite answers without ever leaving this thread: without this, a long backlog would let nobody else in.
+      await setImmediate()
       try {
         await turn()
       } catch (error) {

@@ -4,6 +4,7 @@
  * sibling tree; a sheet embedded in a letter lies deeper. Sectors and entries are visited once, so cycles end.
  */
 
+import { asView } from './binary.ts'
 import { accept, type Detection, refuse, refuseBecause } from './foreign.ts'
 import type { Reader } from './reader.ts'
 
@@ -33,14 +34,14 @@ export async function detectOldOffice(file: Reader, head: Uint8Array): Promise<D
 
 function readHeader(head: Uint8Array): Header | undefined {
   if (head.length < 512) return undefined
-  const view = new DataView(head.buffer, head.byteOffset, 512)
+  const view = asView(head)
   const shift = view.getUint16(30, true)
   if (shift !== 9 && shift !== 12) return undefined
   return {
     sectorBytes: 2 ** shift,
     firstDirectory: view.getUint32(48, true),
     firstDifat: view.getUint32(68, true),
-    difat: new DataView(head.buffer, head.byteOffset + 76, 436),
+    difat: asView(head.subarray(76, 512)),
   }
 }
 
@@ -67,7 +68,7 @@ async function childNames(directory: Directory, root: Uint8Array): Promise<Set<s
 
 function judgeNames(names: Set<string>, rootClass: string): Detection {
   if (names.has('encryptedpackage')) return refuse('encrypted')
-  if (names.has('__properties_version1.0') || [...names].some(isOutlookName)) return refuse('msg')
+  if ([...names].some(isOutlookName)) return refuse('msg')
   if (names.has('visiodocument')) return refuse('visio')
   if (names.has('quill')) return refuse('publisher')
   const kinds: string[] = []
@@ -151,5 +152,5 @@ class Directory {
 }
 
 function u32(bytes: Uint8Array, offset: number): number {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(offset, true)
+  return asView(bytes).getUint32(offset, true)
 }

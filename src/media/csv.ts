@@ -5,7 +5,7 @@
 
 const MAX_RECORDS = 500
 const LONG_FIELD = 120
-const CODE = /[{}]|\b(function|return|const|class|import|def|var|void|public|private)\b/
+const CODE = /[{}]|^\s*(function|return|const|class|import|def|var|let|void|public|private)\s+[\w(*]/
 
 /** `isWhole`: the text is the whole file; otherwise its last line is cut and not looked at. */
 export function isCsv(text: string, isWhole: boolean): boolean {
@@ -20,8 +20,8 @@ function isTable(text: string, delimiter: string, isWhole: boolean): boolean {
   if (first === undefined || records.length < 2) return false
   const columns = mostCommonLength(records)
   if (columns < 2) return false
-  const regular = records.filter((record) => record.length === columns).length
-  if (records.length < 5 ? regular < records.length : regular < records.length * 0.9) return false
+  if (!isMostly(records, (record) => record.length === columns)) return false
+  if (columns === 2 && isMostly(records, (record) => record.at(-1) === '')) return false // statements and lists in code
   const fields = records.flat()
   if (fields.filter((field) => field.length > LONG_FIELD).length > fields.length / 10) return false
   const delimiters = fields.length - records.length
@@ -32,6 +32,12 @@ function isTable(text: string, delimiter: string, isWhole: boolean): boolean {
   if (spaced > delimiters / 2) return false
   const code = records.filter((record) => record.some((field) => !quoted.has(field) && CODE.test(field))).length
   return code <= records.length / 10
+}
+
+/** Nine of ten, and all of fewer than five. */
+function isMostly(records: readonly string[][], matches: (record: string[]) => boolean): boolean {
+  const count = records.filter(matches).length
+  return records.length < 5 ? count === records.length : count >= records.length * 0.9
 }
 
 function mostCommonLength(records: readonly string[][]): number {
@@ -45,7 +51,7 @@ function parse(text: string, delimiter: string): { records: string[][]; cut: boo
   const records: string[][] = []
   const quoted = new Set<string>()
   let record: string[] = []
-  const field = new RegExp(`"((?:[^"]|"")*)"|[^${delimiter}\\r\\n]*`, 'y')
+  const field = new RegExp(`"((?:[^"]|"")*)"(?=[${delimiter}\\r\\n]|$)|[^${delimiter}\\r\\n]*`, 'y')
   let at = 0
   while (at < text.length && records.length < MAX_RECORDS) {
     field.lastIndex = at

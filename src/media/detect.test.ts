@@ -53,6 +53,17 @@ test('an empty file and noise are refused as what they are', async () => {
   assert.deepEqual(await detect(inMemory(Buffer.alloc(64))), { refused: 'a file of unknown type' })
 })
 
+test('a file that begins as an accepted format and is none is called damaged', async () => {
+  for (const [content, name] of [
+    [Buffer.concat([Buffer.from([0, 0, 0, 8]), Buffer.from('free'), Buffer.alloc(9)]), 'MOV'],
+    [Buffer.concat([Buffer.from('GIF89a'), Buffer.alloc(20)]), 'GIF'],
+    [Buffer.concat([Buffer.from('BM'), Buffer.alloc(60)]), 'BMP'],
+    [Buffer.concat([Buffer.from([0, 0, 1, 0xba, 0, 0, 0, 0]), Buffer.alloc(60)]), 'MPEG'],
+  ] as const) {
+    assert.deepEqual(await detect(inMemory(content)), { refused: `a damaged ${name} file` })
+  }
+})
+
 test('every accepted file cut at any byte is still answered', async () => {
   for (const content of Object.values(acceptedFiles())) {
     for (let length = 0; length < Math.min(content.length, 700); length += 7) {

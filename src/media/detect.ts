@@ -4,6 +4,7 @@
  * and no falling back from a damaged container to a lesser type.
  */
 
+import { latin1 } from './binary.ts'
 import type { Bytes } from './bytes.ts'
 import { detectOldOffice } from './cfb.ts'
 import { accept, type Detection, refuse, refuseBecause, UNKNOWN } from './foreign.ts'
@@ -12,8 +13,9 @@ import { askLibrary } from './library.ts'
 import { findFrame } from './mpeg-audio.ts'
 import { isZipToo } from './polyglot.ts'
 import { Reader } from './reader.ts'
-import { latin1, matchForeign, matchSignature } from './signatures.ts'
+import { matchForeign, matchSignature } from './signatures.ts'
 import { detectText, type TextHint } from './text.ts'
+import { findTypeByExtension } from './types.ts'
 import { detectZip } from './zip-kinds.ts'
 
 export type { Detection } from './foreign.ts'
@@ -57,8 +59,7 @@ async function inspect(file: Reader, hint: TextHint): Promise<Detection> {
   if (file.size === 0) return refuseBecause('an empty file')
   const head = await file.head()
   const detection = await decide(file, head, hint)
-  const isZip = isZipStart(head)
-  if (!('type' in detection) || isZip || isOldOffice(head)) return detection
+  if (!('type' in detection) || isZipStart(head)) return detection
   return (await isZipToo(file, detection.type))
     ? refuseBecause(`${detection.type.name} and a ZIP archive in one`)
     : detection
@@ -78,12 +79,14 @@ async function decide(file: Reader, head: Uint8Array, hint: TextHint): Promise<D
 }
 
 async function decideByLibrary(file: Reader, head: Uint8Array): Promise<Detection> {
-  const start = latin1(head, 16)
+  const start = latin1(head, 0, 16)
   if (start.startsWith(UTF8_BOM)) return UNKNOWN
   const found = await askLibrary(file)
-  const believed = found === undefined ? undefined : BELIEVED[found]
-  if (found === undefined || believed === undefined) return found === undefined ? UNKNOWN : refuse(found)
-  return (await isPlausible(file, start, believed)) ? accept(believed) : UNKNOWN
+  if (found === undefined) return UNKNOWN
+  const believed = BELIEVED[found]
+  if (believed !== undefined) return (await isPlausible(file, start, believed)) ? accept(believed) : UNKNOWN
+  const ours = findTypeByExtension(`file.${found}`)
+  return ours === undefined ? refuse(found) : refuseBecause(`a damaged ${ours.name} file`)
 }
 
 /** What file-type takes on trust: it looks behind an ID3 tag for anything, and calls every IFF file AIFF. */
@@ -95,10 +98,10 @@ async function isPlausible(file: Reader, start: string, extension: string): Prom
 }
 
 function isZipStart(head: Uint8Array): boolean {
-  const start = latin1(head, 4)
+  const start = latin1(head, 0, 4)
   return start === 'PK\x03\x04' || start === 'PK\x05\x06'
 }
 
 function isOldOffice(head: Uint8Array): boolean {
-  return latin1(head, 8) === '\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1'
+  return latin1(head, 0, 8) === '\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1'
 }

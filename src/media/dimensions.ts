@@ -3,6 +3,7 @@
  * header says plainly is reported; everything else is left out rather than guessed.
  */
 
+import { asView } from './binary.ts'
 import type { Reader } from './reader.ts'
 
 export type Dimensions = { readonly width: number; readonly height: number }
@@ -19,7 +20,7 @@ export async function readDimensions(file: Reader, format: string): Promise<Dime
 }
 
 async function measure(file: Reader, format: string): Promise<Dimensions | undefined> {
-  const head = view(await file.read(0, 32))
+  const head = asView(await file.read(0, 32))
   switch (format) {
     case 'PNG':
       return { width: head.getUint32(16), height: head.getUint32(20) }
@@ -42,7 +43,7 @@ async function measure(file: Reader, format: string): Promise<Dimensions | undef
 async function measureJpeg(file: Reader): Promise<Dimensions | undefined> {
   let at = 2
   for (let segments = 0; segments < 500; segments++) {
-    const segment = view(await file.read(at, 9))
+    const segment = asView(await file.read(at, 9))
     if (segment.byteLength < 9 || segment.getUint8(0) !== 0xff) return undefined
     const marker = segment.getUint8(1)
     if (marker === 0xff) at += 1
@@ -62,8 +63,8 @@ function isFrame(marker: number): boolean {
 async function measureTiff(file: Reader, head: DataView): Promise<Dimensions | undefined> {
   const little = head.getUint8(0) === 0x49
   const start = head.getUint32(4, little)
-  const count = view(await file.read(start, 2)).getUint16(0, little)
-  const directory = view(await file.read(start + 2, Math.min(count, 512) * 12))
+  const count = asView(await file.read(start, 2)).getUint16(0, little)
+  const directory = asView(await file.read(start + 2, Math.min(count, 512) * 12))
   let [width, height] = [0, 0]
   for (let at = 0; at + 12 <= directory.byteLength; at += 12) {
     const tag = directory.getUint16(at, little)
@@ -74,8 +75,4 @@ async function measureTiff(file: Reader, head: DataView): Promise<Dimensions | u
     if (tag === TIFF_HEIGHT) height = value
   }
   return { width, height }
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
 }

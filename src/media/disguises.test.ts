@@ -83,6 +83,12 @@ test('two entries of the telling name are not trusted', async () => {
   await assertRefused(office(DOCX_MAIN, [types]), /Office file/)
 })
 
+test('an old Office file that holds an archive is one, unless the archive ends the file', async () => {
+  const letter = accepted['letter.doc'] ?? Buffer.alloc(0)
+  assert.equal(await seen(Buffer.concat([letter, jar, Buffer.alloc(512 - (jar.length % 512))])), 'DOC')
+  await assertRefused(Buffer.concat([letter, jar]), /DOC and a ZIP/)
+})
+
 test('a GIF or a PDF that is a JAR too is refused, even with bytes behind the JAR', async () => {
   await assertRefused(Buffer.concat([gif(), jar]), /GIF and a ZIP/)
   await assertRefused(Buffer.concat([gif(), jar, Buffer.alloc(3)]), /GIF and a ZIP/)

@@ -3,6 +3,7 @@
  * absent: a stream's placeholder length, a fragmented film or a cut file gives nothing.
  */
 
+import { asView, latin1 } from './binary.ts'
 import { findBox } from './isobmff.ts'
 import { type Frame, findFrame, parseFrame } from './mpeg-audio.ts'
 import type { Reader } from './reader.ts'
@@ -52,7 +53,7 @@ async function measureMovie(file: Reader): Promise<number | undefined> {
   const mvhd = moov && (await findBox(file, 'mvhd', moov.body, moov.end))
   if (moov === undefined || mvhd === undefined) return undefined
   if ((await findBox(file, 'mvex', moov.body, moov.end)) !== undefined) return undefined
-  const header = view(await file.read(mvhd.body, 32))
+  const header = asView(await file.read(mvhd.body, 32))
   const isLong = header.getUint8(0) === 1
   const scale = header.getUint32(isLong ? 20 : 12)
   const units = isLong ? Number(header.getBigUint64(24)) : header.getUint32(16)
@@ -62,7 +63,7 @@ async function measureMovie(file: Reader): Promise<number | undefined> {
 async function measureWav(file: Reader): Promise<number | undefined> {
   let bytesPerSecond = 0
   for await (const { type, at, length } of chunks(file, true)) {
-    const body = view(await file.read(at, 16))
+    const body = asView(await file.read(at, 16))
     if (type === 'fmt ') bytesPerSecond = PCM_FORMATS.has(body.getUint16(0, true)) ? body.getUint32(8, true) : 0
     if (type === 'data') return at + length <= file.size && bytesPerSecond > 0 ? length / bytesPerSecond : undefined
   }
@@ -76,7 +77,7 @@ async function measureAiff(file: Reader): Promise<number | undefined> {
   for await (const { type, at, length } of chunks(file, false)) {
     if (type === 'SSND') isComplete = at + length <= file.size
     if (type !== 'COMM') continue
-    const body = view(await file.read(at, 22))
+    const body = asView(await file.read(at, 22))
     const isPcm = !isAifc || AIFC_PCM.test(latin1(await file.read(at + 18, 4)))
     if (isPcm) seconds = body.getUint32(2) / readExtended(body, 8)
   }
@@ -92,7 +93,7 @@ async function* chunks(file: Reader, little: boolean): AsyncGenerator<{ type: st
   let at = 12
   for (let count = 0; count < MAX_CHUNKS && at + 8 <= file.size; count++) {
     const head = await file.read(at, 8)
-    const length = view(head).getUint32(4, little)
+    const length = asView(head).getUint32(4, little)
     yield { type: latin1(head.subarray(0, 4)), at: at + 8, length }
     at += 8 + length + (length % 2)
   }
@@ -122,7 +123,7 @@ async function readXing(file: Reader, { at, frame }: { at: number; frame: Frame 
   const offset = 4 + (frame.isMpeg1 ? (frame.isMono ? 17 : 32) : frame.isMono ? 9 : 17)
   const bytes = await file.read(at + offset, 16)
   if (bytes.length < 16 || !/^(Xing|Info)$/.test(latin1(bytes.subarray(0, 4)))) return undefined
-  const tag = view(bytes)
+  const tag = asView(bytes)
   if ((tag.getUint32(4) & 3) !== 3) return undefined
   const missing = Math.abs(file.size - at - tag.getUint32(12))
   return missing <= Math.max(4096, file.size / 100) ? (tag.getUint32(8) * frame.samples) / frame.sampleRate : undefined
@@ -142,12 +143,4 @@ async function countFrames(file: Reader, kind: 'mp3' | 'aac'): Promise<number | 
   }
   const rest = latin1(bytes.subarray(at, at + 8))
   return at === bytes.length || rest.startsWith('TAG') || rest === 'APETAGEX' ? seconds : undefined
-}
-
-function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('latin1')
-}
-
-function view(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
 }

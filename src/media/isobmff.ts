@@ -4,6 +4,7 @@
  * MP4, sound alone M4A. Boxes are walked by their sizes wherever `moov` lies, 16 bytes each.
  */
 
+import { asView, latin1 } from './binary.ts'
 import { accept, type Detection, refuse, refuseBecause } from './foreign.ts'
 import type { Reader } from './reader.ts'
 
@@ -58,7 +59,7 @@ export async function detectIsoMedia(file: Reader, head: Uint8Array): Promise<De
 function readBrands(content: Uint8Array): string[] {
   const words: string[] = []
   for (let i = 0; i + 4 <= content.length; i += 4) {
-    if (i !== 4) words.push(fourLetters(content, i).replaceAll('\0', ' ')) // 4..8 is the minor version
+    if (i !== 4) words.push(latin1(content, i, i + 4).replaceAll('\0', ' ')) // 4..8 is the minor version
   }
   return words
 }
@@ -83,7 +84,7 @@ async function judgeTracks(file: Reader): Promise<Detection> {
     const mdia = await findBox(file, 'mdia', track.body, track.end)
     const hdlr = mdia && (await findBox(file, 'hdlr', mdia.body, mdia.end))
     if (hdlr === undefined) continue
-    const handler = fourLetters(await file.read(hdlr.body + 8, 4), 0)
+    const handler = latin1(await file.read(hdlr.body + 8, 4), 0, 4)
     if (handler === 'vide') return accept('mp4')
     sound ||= handler === 'soun'
   }
@@ -109,18 +110,14 @@ export async function* boxes(file: Reader, start: number, end: number): AsyncGen
 async function readBox(file: Reader, at: number, limit: number): Promise<Box | undefined> {
   const bytes = await file.read(at, 16)
   if (bytes.length < 8) return undefined
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  const view = asView(bytes)
   const size = view.getUint32(0)
   const isLong = size === 1
   if (isLong && bytes.length < 16) return undefined
   const length = isLong ? Number(view.getBigUint64(8)) : size === 0 ? limit - at : size
   const body = isLong ? 16 : 8
   if (length < body || at + length > limit) return undefined
-  return { type: fourLetters(bytes, 4), start: at, body: at + body, end: at + length }
-}
-
-function fourLetters(bytes: Uint8Array, offset: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1', offset, offset + 4)
+  return { type: latin1(bytes, 4, 8), start: at, body: at + body, end: at + length }
 }
 
 function printable(brand = ''): string {

@@ -5,6 +5,7 @@
  */
 
 import { gunzipSync, constants as zlib } from 'node:zlib'
+import { latin1 } from './binary.ts'
 import { accept, type Detection, refuse } from './foreign.ts'
 import type { Archive } from './zip.ts'
 
@@ -22,8 +23,7 @@ async function detectXml(archive: Archive): Promise<Detection | undefined> {
   if (name === undefined) return undefined
   const limit = { packedBytes: 16 * 1024, bytes: 16 * 1024 * 1024, whole: false }
   const bytes = await archive.read(name, limit)
-  const start =
-    bytes && Buffer.from(name.endsWith('.gz') ? gunzipStart(bytes) : bytes).toString('latin1', 0, ROOT_BYTES)
+  const start = bytes && latin1(name.endsWith('.gz') ? gunzipStart(bytes) : bytes, 0, ROOT_BYTES)
   if (start === undefined) return undefined
   const root = /<(?:[\w.-]+:)?[A-Za-z][\w.-]*/.exec(start)?.[0]
   if (root === '<sl:document') return accept('pages')
@@ -36,7 +36,7 @@ function gunzipStart(bytes: Uint8Array): Uint8Array {
 
 async function detectIwa(archive: Archive): Promise<Detection | undefined> {
   let hasTables = false
-  for (const name of archive.names) {
+  for (const name of archive.names.keys()) {
     if (/^index\/(slide|masterslide|templateslide)[^/]*\.iwa$/.test(name)) return accept('key')
     hasTables ||= name.startsWith('index/tables/')
   }

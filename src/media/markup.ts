@@ -61,7 +61,7 @@ function classifyRoot(
   const namespaces = [...tag.slice(0, 16_384).matchAll(/\bxmlns(?::[\w.-]+)?\s*=\s*["']([^"']*)["']/g)]
   if (namespaces.some(([, uri]) => uri !== XHTML)) return 'xml'
   if (HTML_ELEMENTS.has(local)) return 'html'
-  const tail = end.trimEnd()
+  const tail = withoutComments(end)
   const isClosed = tail.endsWith(`</${name}>`) || (tag.endsWith('/>') && tail.endsWith(tag))
   return isClosed ? 'xml' : 'text'
 }
@@ -82,6 +82,14 @@ function afterDoctype(text: string, from: number): number {
     else if (letter === '>' && !inSubset) return i + 1
   }
   return -1
+}
+
+function withoutComments(end: string): string {
+  let tail = end.trimEnd()
+  for (let count = 0; count < 100 && tail.endsWith('-->'); count++) {
+    tail = tail.slice(0, Math.max(0, tail.lastIndexOf('<!--'))).trimEnd()
+  }
+  return tail
 }
 
 function after(text: string, mark: string, from: number): number {

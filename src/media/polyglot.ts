@@ -2,9 +2,10 @@
  * Whether a file of another format is a ZIP archive too: such a file shows a picture to one program and runs as a JAR in
  * another. A ZIP end record whose comment reaches exactly to the last byte is proof in any format. Readers that forgive
  * bytes behind it exist, so in pictures, sounds and films a record further up counts as well when it points at a
- * directory; a PDF or RTF may honestly hold a whole archive as an attachment.
+ * directory; a PDF, RTF or old Office file may honestly hold a whole archive inside.
  */
 
+import { asBuffer } from './binary.ts'
 import type { Reader } from './reader.ts'
 import type { MediaType } from './types.ts'
 
@@ -16,8 +17,7 @@ const ENTRY_SIGNATURE = Buffer.from('PK\x01\x02', 'latin1')
 export async function isZipToo(file: Reader, type: MediaType): Promise<boolean> {
   if (type.contentType.startsWith('text/') && type.name !== 'RTF') return false // no text holds the signature's bytes
   const start = Math.max(0, file.size - END_BYTES - MAX_COMMENT)
-  const bytes = await file.read(start, END_BYTES + MAX_COMMENT)
-  const tail = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  const tail = asBuffer(await file.read(start, END_BYTES + MAX_COMMENT))
   let at = tail.lastIndexOf(END_SIGNATURE)
   while (at >= 0) {
     if (at + END_BYTES <= tail.length) {

@@ -8,10 +8,7 @@ import type { Bytes } from './bytes.ts'
 import { type Details, describe } from './describe.ts'
 import { type DetectHint, type Detection, detect } from './detect.ts'
 import { judgeUpload, judgeUrl, type Verdict } from './judge.ts'
-import { extensionOf, findTypeByExtension } from './types.ts'
-
-export const UPLOAD_LIMIT_BYTES = 104_857_600
-export const URL_LIMIT_BYTES = 10_485_760
+import { extensionOf, findTypeByExtension, UPLOAD_LIMIT_BYTES, URL_LIMIT_BYTES } from './types.ts'
 
 export type Answer =
   | { readonly accepted: true; readonly contentType: string }

@@ -3,6 +3,7 @@
  * GIF, BMP and MPEG video; and foreign signatures that are named here so that no library needs to unpack or walk them.
  */
 
+import { latin1 } from './binary.ts'
 import { isText } from './text-scan.ts'
 
 const BMP_HEADERS = new Set([12, 16, 40, 52, 56, 64, 108, 124])
@@ -10,7 +11,7 @@ const BMP_DEPTHS = new Set([0, 1, 2, 4, 8, 16, 24, 32, 64])
 
 /** The extension of the accepted format these bytes begin. */
 export function matchSignature(head: Uint8Array): string | undefined {
-  const start = latin1(head, 64)
+  const start = latin1(head, 0, 64)
   if (start.startsWith('#!AMR\n') || start.startsWith('#!AMR-WB\n')) return 'amr'
   if (start.startsWith('{\\rtf')) return 'rtf'
   if (/^%PDF-\d/.test(start.replace(/^\xef\xbb\xbf/, '').replace(/^[ \t\r\n\f]{0,32}/, ''))) return 'pdf'
@@ -21,7 +22,7 @@ export function matchSignature(head: Uint8Array): string | undefined {
 
 /** Keys of foreign.ts for formats whose inspection by a library would cost more than it tells. */
 export function matchForeign(head: Uint8Array): string | undefined {
-  const start = latin1(head, 64)
+  const start = latin1(head, 0, 64)
   if (/^(\xef\xbb\xbf)?#!/.test(start)) return 'script'
   if (start.startsWith('\x1f\x8b')) return 'gz'
   if (start.startsWith('\x1a\x45\xdf\xa3')) return 'mkv'
@@ -57,8 +58,4 @@ function isMpegVideo(head: Uint8Array): boolean {
 
 function u16(bytes: Uint8Array, offset: number): number {
   return (bytes[offset] ?? 0) | ((bytes[offset + 1] ?? 0) << 8)
-}
-
-export function latin1(bytes: Uint8Array, length: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1', 0, Math.min(length, bytes.length))
 }

@@ -53,8 +53,9 @@ export class TextScan {
   #scanBytes(chunk: Uint8Array): boolean {
     if (this.#ended) return false
     for (let i = 0; i < chunk.length; i++) {
-      if (FORBIDDEN[chunk[i] ?? 0] === 1) {
-        this.#ended = chunk[i] === DOS_END && i === chunk.length - 1
+      const code = chunk[i] ?? 0
+      if (code < 32 && FORBIDDEN[code] === 1) {
+        this.#ended = code === DOS_END && i === chunk.length - 1
         return this.#ended
       }
     }

@@ -4,6 +4,7 @@
  * the upload or else from the last 64 KiB.
  */
 
+import { asBuffer } from './binary.ts'
 import { isCsv } from './csv.ts'
 import { accept, type Detection, refuse, refuseBecause } from './foreign.ts'
 import { classifyMarkup } from './markup.ts'
@@ -81,11 +82,15 @@ function isCalledPlain({ declared = '', filename = '' }: TextHint): boolean {
   return [findDeclaredType(declared), findTypeByExtension(filename)].some((type) => type?.name === 'TXT')
 }
 
+/** The last 64 KiB behind the head, beginning with a whole character where the encoding is UTF-16. */
 async function readEnd(file: Reader, head: Uint8Array, encoding: TextEncoding): Promise<Uint8Array> {
   if (file.size <= head.length) return head
   const start = Math.max(head.length, file.size - HEAD_BYTES)
   const aligned = encoding === '8-bit' ? start : start + (start % 2)
-  return file.read(aligned, file.size - aligned)
+  const end = await file.read(aligned, file.size - aligned)
+  const high = encoding === 'utf-16le' ? end[1] : end[0]
+  const isCut = encoding !== '8-bit' && high !== undefined && high >= 0xdc && high <= 0xdf
+  return isCut ? end.subarray(2) : end
 }
 
 async function readPrologue({ file, head, encoding }: Context): Promise<string> {
@@ -95,7 +100,7 @@ async function readPrologue({ file, head, encoding }: Context): Promise<string> 
 
 /** 8-bit bytes become characters one to one: nothing decided here depends on more than ASCII. BOMs are dropped. */
 function decode(bytes: Uint8Array, encoding: TextEncoding): string {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  const buffer = asBuffer(bytes)
   if (encoding === '8-bit') {
     let start = 0
     while (buffer[start] === 0xef && buffer[start + 1] === 0xbb && buffer[start + 2] === 0xbf) start += 3

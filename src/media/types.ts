@@ -3,6 +3,10 @@
  * caller declares a type, and its file extensions. Adding a format means a row here and a rule in its container's file.
  */
 
+/** The largest file by pre-upload, 100 MB, and by direct URL, 10 MB. Exactly the limit is allowed. */
+export const UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
+export const URL_LIMIT_BYTES = 10 * 1024 * 1024
+
 export type MediaKind = 'image' | 'video' | 'audio' | 'document' | 'contact'
 
 export type MediaType = {

@@ -5,9 +5,11 @@
  * few entries that name the format.
  */
 
+import { latin1 } from './binary.ts'
 import { accept, type Detection, refuse, refuseBecause } from './foreign.ts'
 import { detectIwork } from './iwork.ts'
 import type { Reader } from './reader.ts'
+import { encodingOf } from './text-scan.ts'
 import { type Archive, openArchive } from './zip.ts'
 
 const CONTENT_TYPES = '[content_types].xml'
@@ -46,7 +48,7 @@ export async function detectZip(file: Reader): Promise<Detection> {
 
 function detectProgram({ names }: Archive): Detection | undefined {
   let isJava = false
-  for (const name of names) {
+  for (const name of names.keys()) {
     if (name === 'androidmanifest.xml' || /^classes[^/]*\.dex$/.test(name)) return refuse('apk')
     isJava ||= name === 'meta-inf/manifest.mf'
   }
@@ -57,7 +59,7 @@ function detectProgram({ names }: Archive): Detection | undefined {
 async function detectByMimetype(archive: Archive): Promise<Detection | undefined> {
   if (!archive.names.has('mimetype')) return undefined
   const bytes = await archive.read('mimetype', { packedBytes: 512, bytes: 256, whole: true })
-  const type = bytes && Buffer.from(bytes).toString('latin1').trim()
+  const type = bytes && latin1(bytes).trim()
   if (type === undefined || archive.repeated.has('mimetype')) return refuseBecause('a ZIP archive of an unclear type')
   if (type === 'application/epub+zip') return accept('epub')
   if (type.startsWith('application/vnd.oasis.opendocument')) return refuse('opendocument')
@@ -68,7 +70,7 @@ async function detectByMimetype(archive: Archive): Promise<Detection | undefined
 
 async function detectOffice(archive: Archive): Promise<Detection | undefined> {
   if (!archive.names.has(CONTENT_TYPES)) return undefined
-  for (const name of archive.names) if (name.endsWith('vbaproject.bin')) return refuse('macro')
+  for (const name of archive.names.keys()) if (name.endsWith('vbaproject.bin')) return refuse('macro')
   const bytes = await archive.read(CONTENT_TYPES, { packedBytes: 192 * 1024, bytes: 1024 * 1024, whole: true })
   if (bytes === undefined || archive.repeated.has(CONTENT_TYPES)) return refuse('office')
   const types = contentTypes(decodeXml(bytes))
@@ -88,18 +90,14 @@ function contentTypes(xml: string): string[] {
 }
 
 function decodeXml(bytes: Uint8Array): string {
-  const buffer = Buffer.from(bytes)
-  if (bytes[0] === 0xff && bytes[1] === 0xfe) return buffer.toString('utf16le')
-  if (bytes[0] === 0xfe && bytes[1] === 0xff)
-    return buffer
-      .subarray(0, buffer.length & ~1)
-      .swap16()
-      .toString('utf16le')
-  return buffer.toString('latin1')
+  const encoding = encodingOf(bytes)
+  if (encoding === '8-bit') return latin1(bytes)
+  const units = Buffer.from(bytes.subarray(0, bytes.length & ~1))
+  return (encoding === 'utf-16le' ? units : units.swap16()).toString('utf16le')
 }
 
 function detectOther({ names }: Archive): Detection | undefined {
-  for (const name of names) {
+  for (const name of names.keys()) {
     const kind = BY_ENTRY.find(([pattern]) => pattern.test(name))
     if (kind !== undefined) return refuse(kind[1])
   }

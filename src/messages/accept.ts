@@ -47,6 +47,7 @@ export async function acceptMessage(
     sent_at: null,
     delivered_at: null,
     read_at: null,
+    deleted_at: null,
   }
   const used = await useParts(tx, app, chat, resolved.parts)
   const parts = used.map((part, position) => partRow(part, id, position))

@@ -7,22 +7,25 @@ import type { MessageContent, PartIn } from './wire.ts'
 
 const STYLES = ['bold', 'italic', 'strikethrough', 'underline']
 const ANIMATIONS = ['big', 'small', 'shake', 'nod', 'explode', 'ripple', 'bloom', 'jitter']
-const EFFECTS: Record<string, readonly string[]> = {
-  screen: [
-    'confetti',
-    'fireworks',
-    'lasers',
-    'sparkles',
-    'celebration',
-    'hearts',
-    'love',
-    'balloons',
-    'happy_birthday',
-    'echo',
-    'spotlight',
+const EFFECTS = new Map([
+  [
+    'screen',
+    [
+      'confetti',
+      'fireworks',
+      'lasers',
+      'sparkles',
+      'celebration',
+      'hearts',
+      'love',
+      'balloons',
+      'happy_birthday',
+      'echo',
+      'spotlight',
+    ],
   ],
-  bubble: ['slam', 'loud', 'gentle', 'invisible'],
-}
+  ['bubble', ['slam', 'loud', 'gentle', 'invisible']],
+])
 const COMMON_TLDS =
   'com|net|org|edu|gov|io|co|app|dev|ai|info|biz|xyz|shop|store|online|site|tech|cloud|link|me|ly|gg|tv|uk|de|fr|ca|au|eu'
 const LINKS = [
@@ -47,7 +50,7 @@ export function checkContent({ parts, effect }: MessageContent): void {
       checkDecorations(part, field)
     }
   })
-  if (effect && !EFFECTS[effect.type]?.includes(effect.name)) {
+  if (effect && !EFFECTS.get(effect.type)?.includes(effect.name)) {
     throw new Failure('bad_parameter', 'message.effect must be a screen or bubble effect with a known name')
   }
 }

@@ -14,7 +14,15 @@ import type { Db, DeliveryStatus } from '../db/schema.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { announceFailure, announceMessage } from './announce.ts'
-import { findByCarrierRef, findOutbound, lockMessage, type MessageRow, moveMessage, setCarrierRef } from './rows.ts'
+import {
+  dropDeleted,
+  findByCarrierRef,
+  findOutbound,
+  lockMessage,
+  type MessageRow,
+  moveMessage,
+  setCarrierRef,
+} from './rows.ts'
 
 /** With the worker's pauses that is about eight and a half minutes: a carrier may be restarted meanwhile. */
 const ATTEMPTS = 11
@@ -28,10 +36,13 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
   if (!message || !['pending', 'queued'].includes(message.delivery_status)) return
   app.tracer.join(message.trace_id)
   const outbound = await toOutbound(app, message)
+  if (outbound.parts.length === 0)
+    return await fail(app, id, { code: 4001, reason: 'All of its attachments were deleted' })
   await moveMessage(app.db, id, ['pending'], { delivery_status: 'queued' })
   try {
     const { carrierRef } = await app.carrier.send(outbound, signal)
     await setCarrierRef(app.db, id, carrierRef)
+    if (message.deleted_at !== null) await inTransaction(app.db, (tx) => dropDeleted(tx, id))
   } catch (error) {
     const refused = error instanceof CarrierRefused
     if (!refused && attempt < ATTEMPTS) throw error
@@ -39,15 +50,19 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
     const why = refused
       ? { code: error.code, reason: error.message }
       : { code: 3007 as const, reason: 'Maximum delivery attempts exceeded' }
-    const at = app.clock.now()
-    await inTransaction(app.db, (tx) => move(tx, app, id, { type: 'failed', at, ...why }))
+    await fail(app, id, why)
   }
+}
+
+async function fail(app: App, id: string, why: { code: FailureCode; reason: string }): Promise<void> {
+  const at = app.clock.now()
+  await inTransaction(app.db, (tx) => move(tx, app, id, { type: 'failed', at, ...why }))
 }
 
 /** Safe to repeat: what has happened already changes nothing. An unknown reference is an error, so that it is tried again. */
 export async function reportDelivery(app: Reporter, { carrierRef, ...report }: CarrierEvent): Promise<void> {
   await inTransaction(app.db, async (tx) => {
-    const message = await findByCarrierRef(tx, carrierRef)
+    const message = await findByCarrierRef(tx, 'outbound', carrierRef)
     if (!message) throw new Error(`no message has the carrier reference ${carrierRef}`)
     await move(tx, app, message.id, report)
   })
@@ -86,6 +101,7 @@ async function move(tx: Db, app: Reporter, id: string, report: Report): Promise<
   }[report.type]
   const change = { delivery_status: report.type, ...times }
   if (!(await moveMessage(tx, id, MOVES[report.type], change))) return
+  if (before.deleted_at !== null) return await dropDeleted(tx, id)
   const message = { ...before, ...change }
   const chat = await findChat(tx, message.partner_id, message.chat_id)
   if (!chat) throw new Error(`message ${id} has no chat`)

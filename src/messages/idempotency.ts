@@ -7,7 +7,7 @@ import { type Db, isUniqueViolation } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import { findIdempotencyKey, insertIdempotencyKey, messageExists } from './rows.ts'
 
-export type Answer<T> = { status: number; body: T }
+export type Answer<T> = { status: 201 | 202; body: T }
 /** Call it in the transaction that stores the message. */
 export type Remember<T> = (tx: Db, messageId: string, answer: Answer<T>) => Promise<void>
 
@@ -43,7 +43,7 @@ async function recall<T>(db: Db, partnerId: string, key: string): Promise<Answer
   if (!(await messageExists(db, row.message_id))) {
     throw new Failure('message_not_found', 'The message of this idempotency key was deleted')
   }
-  return { status: row.status, body: JSON.parse(row.response) }
+  return { status: row.status, body: JSON.parse(row.response) } as Answer<T>
 }
 
 /** One at a time for each name. */

@@ -4,10 +4,10 @@
  */
 import type { LinkTo } from '../attachments/links.ts'
 import type { Chat, HandleRow } from '../chats/rows.ts'
-import { type ChatHandleJson, chatJson, handleJson, healthJson } from '../chats/wire.ts'
+import { chatJson, handleJson, healthJson } from '../chats/wire.ts'
 import { iso, isoOrNull } from '../http/schemas.ts'
 import type { MessageRow, PartRow } from './rows.ts'
-import { partJson } from './wire.ts'
+import { contextJson, partJson, senderJson } from './wire.ts'
 
 export type MessageEventType = 'message.sent' | 'message.received' | 'message.delivered' | 'message.read'
 
@@ -22,11 +22,10 @@ export function messageData(type: MessageEventType, message: MessageRow, chat: C
       owner_handle: handleJson(ownerOf(chat)),
       health_status: healthJson(chat),
     },
-    sender_handle: senderOf(message, chat),
+    sender_handle: senderJson(message, chat),
     parts: message.parts.map((part) => partData(part, link)),
     ...timesAt(type, message),
-    effect: message.effect === null ? null : JSON.parse(message.effect),
-    reply_to: replyTo(message),
+    ...contextJson(message),
     idempotency_key: message.idempotency_key,
     preferred_service: message.preferred_service,
     service: message.service,
@@ -36,7 +35,7 @@ export function messageData(type: MessageEventType, message: MessageRow, chat: C
 /** Version 2025-01-01. */
 export function messageData2025(type: MessageEventType, message: MessageRow, chat: Chat, link: LinkTo) {
   const inbound = message.direction === 'inbound'
-  const sender = senderOf(message, chat)
+  const sender = senderJson(message, chat)
   const times = timesAt(type, message)
   const owner = ownerOf(chat)
   return {
@@ -56,8 +55,7 @@ export function messageData2025(type: MessageEventType, message: MessageRow, cha
     message: {
       id: message.id,
       parts: message.parts.map((part) => partData(part, link)),
-      effect: message.effect === null ? null : JSON.parse(message.effect),
-      reply_to: replyTo(message),
+      ...contextJson(message),
       is_delivered: times.delivered_at !== null,
       is_read: times.read_at !== null,
       ...times,
@@ -91,17 +89,6 @@ function ownerOf(chat: Chat): HandleRow {
   const owner = chat.handles.find((handle) => handle.is_me === 1)
   if (!owner) throw new Error(`chat ${chat.id} has no handle of ours`)
   return owner
-}
-
-function senderOf(message: MessageRow, chat: Chat): ChatHandleJson {
-  const sender = chat.handles.find((handle) => handle.id === message.sender_handle_id)
-  if (!sender) throw new Error(`message ${message.id} has a sender that is not in its chat`)
-  return handleJson(sender)
-}
-
-function replyTo(message: MessageRow) {
-  if (!message.reply_to_message_id) return null
-  return { message_id: message.reply_to_message_id, part_index: message.reply_to_part_index ?? 0 }
 }
 
 /** Without reactions; decorations only where there are some. */

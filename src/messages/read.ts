@@ -3,6 +3,7 @@ import type { App } from '../app.ts'
 import { linkTo } from '../attachments/links.ts'
 import { getChat } from '../chats/open.ts'
 import { findChat } from '../chats/rows.ts'
+import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { type Page, paginate } from '../http/page.ts'
 import { findMessage, listMessages, messagePageKey, removeMessage } from './rows.ts'
@@ -27,6 +28,6 @@ export async function listChatMessages(app: App, o: { partnerId: string; chatId:
 
 /** Our record only: the recipient keeps the message, and its attachments stay. Failure message_not_found. */
 export async function deleteMessage(app: App, partnerId: string, id: string): Promise<void> {
-  const found = await app.db.transaction().execute((tx) => removeMessage(tx, partnerId, id.toLowerCase()))
+  const found = await inTransaction(app.db, (tx) => removeMessage(tx, partnerId, id.toLowerCase(), app.clock.now()))
   if (!found) throw new Failure('message_not_found')
 }

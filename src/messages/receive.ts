@@ -3,8 +3,8 @@ import type { App } from '../app.ts'
 import { keepAttachment, useWithLine } from '../attachments/ephemeral.ts'
 import type { CompleteAttachment } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
-import { findOrCreateChat, isHandle } from '../chats/open.ts'
-import { touchChat } from '../chats/rows.ts'
+import { dedupe, findOrCreateChat, isHandle } from '../chats/open.ts'
+import { setHealth, touchChat } from '../chats/rows.ts'
 import type { Service } from '../db/schema.ts'
 import { CommitUnknown, inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
@@ -63,12 +63,17 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage & { is
   return await inTransaction(app.db, async (tx) => {
     // The carrier may say the same to two nodes at once: the second waits here until the first has stored it.
     if (inbound.carrierRef !== null) await lockLine(tx, inbound.to)
-    const known = inbound.carrierRef === null ? undefined : await findByCarrierRef(tx, inbound.carrierRef)
+    const known = inbound.carrierRef === null ? undefined : await findByCarrierRef(tx, 'inbound', inbound.carrierRef)
     if (known) return { chatId: known.chat_id, messageId: known.id, isNew: false }
     const now = app.clock.now()
-    const who = { partnerId, phoneNumber: inbound.to, recipients: [...new Set(others)] }
+    const who = { partnerId, phoneNumber: inbound.to, recipients: dedupe(others) }
     const { chat, isNew } = await findOrCreateChat(tx, app, who, { service: inbound.service, now })
     if (isNew) await announceChat(tx, app, chat, inbound.traceId)
+    const health = healthAfter(inbound.text)
+    if (health && health !== chat.health_status) {
+      Object.assign(chat, { health_status: health, health_updated_at: now })
+      await setHealth(tx, chat.id, { health_status: health, health_updated_at: now })
+    }
     const sender = chat.handles.find((handle) => handle.handle.toLowerCase() === inbound.from.toLowerCase())
     if (!sender) throw new Error(`chat ${chat.id} has no handle ${inbound.from}`)
     for (const file of inbound.files) await keepAttachment(tx, file)
@@ -94,6 +99,7 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage & { is
       sent_at: inbound.sentAt,
       delivered_at: null,
       read_at: null,
+      deleted_at: null,
     }
     const parts = [
       ...(inbound.text ? [{ type: 'text' as const, value: inbound.text, text_decorations: null }] : []),
@@ -108,4 +114,14 @@ async function store(app: App, inbound: Inbound): Promise<ReceivedMessage & { is
     await announceMessage(tx, app, 'message.received', { message: { ...row, parts }, chat })
     return { chatId: chat.id, messageId: id, isNew: true }
   })
+}
+
+const OPT_OUT = ['STOP', 'UNSUBSCRIBE', 'OPTOUT', 'CANCEL', 'END', 'QUIT']
+const OPT_IN = ['START', 'OPTIN', 'UNSTOP']
+
+/** A message that is exactly one of these words changes how the chat stands (contract 4.1); phones write them as "Stop" too. */
+function healthAfter(text: string | undefined): 'OPTED_OUT' | 'HEALTHY' | undefined {
+  const word = text?.trim().toUpperCase() ?? ''
+  if (OPT_OUT.includes(word)) return 'OPTED_OUT'
+  return OPT_IN.includes(word) ? 'HEALTHY' : undefined
 }

@@ -31,7 +31,12 @@ type Source = { type: 'known'; attachment: CompleteAttachment } | { type: 'url';
 export async function resolveParts(app: App, partnerId: string, parts: readonly PartIn[]): Promise<Resolved> {
   const sources = new Map<number, Source>()
   for (const [index, part] of parts.entries()) {
-    if (part.type === 'media') sources.set(index, await findSource(app, partnerId, part, `message.parts[${index}]`))
+    if (part.type !== 'media') continue
+    const at = `message.parts[${index}]`
+    sources.set(
+      index,
+      await findSource(app, partnerId, part, { url: `${at}.url`, attachment_id: `${at}.attachment_id` }),
+    )
   }
   const urls = [...sources.values()].filter((source) => source.type === 'url')
   if (urls.length > MOST_DOWNLOADS) {
@@ -43,7 +48,9 @@ export async function resolveParts(app: App, partnerId: string, parts: readonly 
     fetched,
     parts: parts.map((part, index): ResolvedPart => {
       if (part.type === 'text') {
-        const decorations = part.text_decorations?.length ? JSON.stringify(part.text_decorations) : null
+        // Only what we know of them: an unknown field is ignored, not kept.
+        const known = part.text_decorations?.map(({ range, style, animation }) => ({ range, style, animation }))
+        const decorations = known?.length ? JSON.stringify(known) : null
         return { type: 'text', value: part.value, text_decorations: decorations }
       }
       if (part.type === 'link') return { type: 'link', value: part.value }
@@ -55,25 +62,33 @@ export async function resolveParts(app: App, partnerId: string, parts: readonly 
   }
 }
 
-/** Exactly one of the two is set: checked before. Our own CDN's URLs need no download. */
+/** Exactly one of the two is set: checked before. Our own CDN's URLs need no download. `names`: the fields as callers know them. */
 export async function findSource(
   app: App,
   partnerId: string,
-  media: { url?: string; attachment_id?: string },
-  field: string,
+  { url = '', attachment_id }: { url?: string; attachment_id?: string },
+  names: { url: string; attachment_id: string },
 ): Promise<Source> {
-  if (media.attachment_id !== undefined) {
-    if (!isUuid(media.attachment_id)) throw new Failure('bad_parameter', `${field}.attachment_id must be a valid UUID`)
-    await settleFirst(app, partnerId, media.attachment_id)
-    return { type: 'known', attachment: await getSendable(app, partnerId, media.attachment_id) }
+  if (attachment_id !== undefined) {
+    if (!isUuid(attachment_id)) throw new Failure('bad_parameter', `${names.attachment_id} must be a valid UUID`)
+    await settleFirst(app, partnerId, attachment_id)
+    return { type: 'known', attachment: await about(names.attachment_id, getSendable(app, partnerId, attachment_id)) }
   }
-  const url = media.url ?? ''
   const address = parseDownloadUrl(url, app.urls.cdn)
-  if (!address) return { type: 'url', url, field: `${field}.url` }
+  if (!address) return { type: 'url', url, field: names.url }
   if (address.partner_id === partnerId) await settleFirst(app, partnerId, address.id)
   const attachment = address.partner_id === partnerId ? await findServable(app, address) : undefined
-  if (!attachment) throw new Failure('attachment_not_found')
+  if (!attachment) throw new Failure('attachment_not_found', `${names.url}: Attachment not found`)
   return { type: 'known', attachment }
+}
+
+/** A failure says which field it is about. */
+async function about<T>(field: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    throw error instanceof Failure ? new Failure(error.failure, `${field}: ${error.message}`) : error
+  }
 }
 
 /** All or nothing, in the order given. */

@@ -21,6 +21,8 @@ const ChatParams = Type.Object({ chatId: Uuid })
 const MessageParams = Type.Object({ messageId: Uuid })
 const DEFAULT_PAGE = 50
 const tags = ['Messages']
+/** An idempotency key counts for both calls, and a repeat is answered as it was the first time. */
+const SENT = { 201: CreatedChat, 202: AcceptedMessage }
 
 export function messageRoutes(app: App): FastifyPluginAsyncTypebox {
   return async (api) => {
@@ -32,14 +34,14 @@ export function messageRoutes(app: App): FastifyPluginAsyncTypebox {
           summary: 'Send a first message, or one more',
           description: 'Finds the chat of this line with exactly these recipients, or makes it.',
           body: CreateChat,
-          response: { 201: CreatedChat, ...ERRORS },
+          response: { ...SENT, ...ERRORS },
         },
       },
       async (request, reply) => {
         const { from, to, message: content } = request.body
         const caller = { partnerId: request.partnerId, traceId: request.id }
-        const { body } = await createChat(app, { ...caller, from, to, content })
-        return reply.code(201).send(body)
+        const { status, body } = await createChat(app, { ...caller, from, to, content })
+        return reply.code(status).send(body)
       },
     )
 
@@ -51,14 +53,14 @@ export function messageRoutes(app: App): FastifyPluginAsyncTypebox {
           summary: 'Send a message',
           params: ChatParams,
           body: SendMessage,
-          response: { 202: AcceptedMessage, ...ERRORS },
+          response: { ...SENT, ...ERRORS },
         },
       },
       async (request, reply) => {
         const caller = { partnerId: request.partnerId, traceId: request.id }
         const { chatId } = request.params
-        const { body } = await sendMessage(app, { ...caller, chatId, content: request.body.message })
-        return reply.code(202).send(body)
+        const { status, body } = await sendMessage(app, { ...caller, chatId, content: request.body.message })
+        return reply.code(status).send(body)
       },
     )
 

@@ -21,18 +21,13 @@ export async function insertMessage(
 }
 
 export async function findMessage(db: Db, partnerId: string, id: string): Promise<MessageRow | undefined> {
-  const row = await db
-    .selectFrom('messages')
-    .selectAll()
-    .where('id', '=', id)
-    .where('partner_id', '=', partnerId)
-    .executeTakeFirst()
+  const row = await shown(db).selectAll().where('id', '=', id).where('partner_id', '=', partnerId).executeTakeFirst()
   return row && (await withParts(db, [row]))[0]
 }
 
 /** Newest first; one more than the page has. */
 export async function listMessages(db: Db, chatId: string, page: Page): Promise<MessageRow[]> {
-  let query = db.selectFrom('messages').selectAll().where('chat_id', '=', chatId)
+  let query = shown(db).selectAll().where('chat_id', '=', chatId)
   const { after } = page
   if (after) query = query.where((eb) => eb(eb.refTuple('created_at', 'id'), '<', eb.tuple(after.at, after.id)))
   const rows = await query
@@ -45,28 +40,43 @@ export async function listMessages(db: Db, chatId: string, page: Page): Promise<
 
 export const messagePageKey = (message: Row<'messages'>): PageKey => ({ at: message.created_at, id: message.id })
 
-/** True when there was such a message. */
-export async function removeMessage(db: Db, partnerId: string, id: string): Promise<boolean> {
-  const own = await db
+/**
+ * True when there was such a message. One that the carrier has not taken yet is only hidden, since it was accepted and is to
+ * be sent; `dropDeleted` removes it then.
+ */
+export async function removeMessage(tx: Db, partnerId: string, id: string, now: number): Promise<boolean> {
+  const own = await tx
     .selectFrom('messages')
-    .select('id')
+    .select('delivery_status')
     .where('id', '=', id)
     .where('partner_id', '=', partnerId)
+    .where('deleted_at', 'is', null)
+    .forUpdate()
     .executeTakeFirst()
   if (!own) return false
-  await db.deleteFrom('message_parts').where('message_id', '=', id).execute()
-  await db.deleteFrom('messages').where('id', '=', id).execute()
+  await tx.updateTable('messages').set({ deleted_at: now }).where('id', '=', id).execute()
+  if (!['pending', 'queued'].includes(own.delivery_status)) await dropDeleted(tx, id)
   return true
 }
 
+/** Removes a message that was deleted; any other stays. */
+export async function dropDeleted(db: Db, id: string): Promise<void> {
+  const gone = db.selectFrom('messages').select('id').where('id', '=', id).where('deleted_at', 'is not', null)
+  await db.deleteFrom('message_parts').where('message_id', 'in', gone).execute()
+  await db.deleteFrom('messages').where('id', '=', id).where('deleted_at', 'is not', null).execute()
+}
+
 export async function hasMessage(db: Db, o: { chatId: string; id: string }): Promise<boolean> {
-  const query = db.selectFrom('messages').select('id').where('id', '=', o.id).where('chat_id', '=', o.chatId)
+  const query = shown(db).select('id').where('id', '=', o.id).where('chat_id', '=', o.chatId)
   return (await query.executeTakeFirst()) !== undefined
 }
 
 export async function messageExists(db: Db, id: string): Promise<boolean> {
-  return (await db.selectFrom('messages').select('id').where('id', '=', id).executeTakeFirst()) !== undefined
+  return (await shown(db).select('id').where('id', '=', id).executeTakeFirst()) !== undefined
 }
+
+/** Messages as callers see them. */
+const shown = (db: Db) => db.selectFrom('messages').where('deleted_at', 'is', null)
 
 /** For the carrier's side, which knows no partner. */
 export async function findOutbound(db: Db, id: string): Promise<MessageRow | undefined> {
@@ -100,8 +110,18 @@ export async function moveMessage(
   return numUpdatedRows > 0n
 }
 
-export function findByCarrierRef(db: Db, carrierRef: string): Promise<Row<'messages'> | undefined> {
-  return db.selectFrom('messages').selectAll().where('carrier_ref', '=', carrierRef).executeTakeFirst()
+/** A reference means one message in each direction. */
+export function findByCarrierRef(
+  db: Db,
+  direction: 'inbound' | 'outbound',
+  carrierRef: string,
+): Promise<Row<'messages'> | undefined> {
+  return db
+    .selectFrom('messages')
+    .selectAll()
+    .where('carrier_ref', '=', carrierRef)
+    .where('direction', '=', direction)
+    .executeTakeFirst()
 }
 
 export async function setCarrierRef(db: Db, id: string, carrierRef: string): Promise<void> {

@@ -28,12 +28,14 @@ import {
 } from './wire.ts'
 
 type Caller = { partnerId: string; traceId: string }
+/** One of the two, whichever was asked for: a repeated idempotency key is answered as it was the first time. */
+type SendAnswer = Answer<Static<typeof CreatedChat> | Static<typeof AcceptedMessage>>
 
 /** Failures: chat_not_found, chat_unavailable, message_not_found, and those of the content and its parts. */
 export async function sendMessage(
   app: App,
   o: Caller & { chatId: string; content: MessageContent },
-): Promise<Answer<Static<typeof AcceptedMessage>>> {
+): Promise<SendAnswer> {
   return await once(app, { partnerId: o.partnerId, key: o.content.idempotency_key }, async (remember) => {
     const chat = await getOpenChat(app, o.partnerId, o.chatId)
     checkContent(o.content)
@@ -42,7 +44,7 @@ export async function sendMessage(
     return await store(app, resolved, async (tx) => {
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now: app.clock.now() })
       const body = { chat_id: chat.id, message: sentMessageJson(message, chat, linkTo(app)) }
-      const answer = { status: 202, body }
+      const answer = { status: 202 as const, body }
       await remember(tx, message.id, answer)
       return answer
     })
@@ -53,7 +55,7 @@ export async function sendMessage(
 export async function createChat(
   app: App,
   o: Caller & { from: string; to: readonly string[]; content: MessageContent },
-): Promise<Answer<Static<typeof CreatedChat>>> {
+): Promise<SendAnswer> {
   return await once(app, { partnerId: o.partnerId, key: o.content.idempotency_key }, async (remember) => {
     const who = await checkParticipants(app, o)
     checkContent(o.content)
@@ -67,7 +69,7 @@ export async function createChat(
       const { chat, isNew } = await findOrCreateChat(tx, app, who, { service, now })
       if (isNew) await announceChat(tx, app, chat, o.traceId)
       const message = await acceptMessage(tx, app, { ...o, chat, resolved, now })
-      const answer = { status: 201, body: createdChatJson(chat, message, linkTo(app)) }
+      const answer = { status: 201 as const, body: createdChatJson(chat, message, linkTo(app)) }
       await remember(tx, message.id, answer)
       return answer
     })
@@ -99,9 +101,9 @@ async function resolveVoiceMemo(
     throw new Failure('bad_parameter', 'voice_memo_url and attachment_id must not both be set')
   }
   const media = { ...(url === undefined ? {} : { url }), ...(attachment_id === undefined ? {} : { attachment_id }) }
-  const source = await findSource(app, o.partnerId, media, 'voice_memo')
-  const field = 'voice_memo_url'
-  const fetched = source.type === 'url' ? await fetchAll(app, o.partnerId, [{ url: source.url, field }]) : []
+  const names = { url: 'voice_memo_url', attachment_id: 'attachment_id' }
+  const source = await findSource(app, o.partnerId, media, names)
+  const fetched = source.type === 'url' ? await fetchAll(app, o.partnerId, [source]) : []
   const attachment = source.type === 'url' ? fetched[0] : source.attachment
   if (attachment && findDeclaredType(attachment.content_type)?.kind !== 'audio') {
     await discard(app, fetched)

@@ -20,7 +20,7 @@ const Decoration = Type.Object({
 const TextPartIn = Type.Object({
   type: Type.Literal('text'),
   value: Type.String({ minLength: 1, maxLength: 10_000 }),
-  text_decorations: Type.Optional(Nullable(Type.Array(Decoration))),
+  text_decorations: Type.Optional(Nullable(Type.Array(Decoration, { maxItems: 1000 }))),
 })
 const MediaPartIn = Type.Object(
   {
@@ -201,39 +201,61 @@ export function mediaPartJson({ attachment }: PartRow, link: LinkTo): MediaPartJ
   return { type: 'media', ...(file || gone), reactions: [] }
 }
 
+/** Keys in the order of the contract's examples, here and below. */
 export function sentMessageJson(message: MessageRow, chat: Chat, link: LinkTo): SentMessageJson {
-  const sender = chat.handles.find((handle) => handle.id === message.sender_handle_id)
-  if (!sender) throw new Error(`message ${message.id} has a sender that is not in its chat`)
   return {
     id: message.id,
     created_at: iso(message.created_at),
     delivery_status: message.delivery_status,
     is_read: message.delivery_status === 'read',
-    parts: message.parts.map((part) => partJson(part, link)),
     sent_at: isoOrNull(message.sent_at),
     delivered_at: isoOrNull(message.delivered_at),
-    effect: message.effect === null ? null : JSON.parse(message.effect),
-    reply_to: message.reply_to_message_id
-      ? { message_id: message.reply_to_message_id, part_index: message.reply_to_part_index ?? 0 }
-      : null,
-    from_handle: handleJson(sender),
-    preferred_service: message.preferred_service,
-    service: message.service,
+    parts: message.parts.map((part) => partJson(part, link)),
+    ...contextJson(message),
+    from_handle: senderJson(message, chat),
+    ...servicesJson(message),
   }
 }
 
 export function messageJson(message: MessageRow, chat: Chat, link: LinkTo): MessageJson {
-  const sent = sentMessageJson(message, chat, link)
+  const sender = senderJson(message, chat)
   return {
-    ...sent,
+    id: message.id,
     chat_id: message.chat_id,
+    created_at: iso(message.created_at),
     updated_at: iso(message.updated_at),
+    delivery_status: message.delivery_status,
     is_from_me: message.direction === 'outbound',
     is_delivered: ['delivered', 'read'].includes(message.delivery_status),
+    is_read: message.delivery_status === 'read',
+    sent_at: isoOrNull(message.sent_at),
+    delivered_at: isoOrNull(message.delivered_at),
     read_at: isoOrNull(message.read_at),
-    from: sent.from_handle.handle,
+    from: sender.handle,
+    from_handle: sender,
+    parts: message.parts.map((part) => partJson(part, link)),
+    ...contextJson(message),
+    ...servicesJson(message),
   }
 }
+
+export function senderJson(message: MessageRow, chat: Chat): ChatHandleJson {
+  const sender = chat.handles.find((handle) => handle.id === message.sender_handle_id)
+  if (!sender) throw new Error(`message ${message.id} has a sender that is not in its chat`)
+  return handleJson(sender)
+}
+
+/** What a message does besides saying something. */
+export function contextJson(message: MessageRow) {
+  return {
+    effect: message.effect === null ? null : JSON.parse(message.effect),
+    reply_to: message.reply_to_message_id
+      ? { message_id: message.reply_to_message_id, part_index: message.reply_to_part_index ?? 0 }
+      : null,
+  }
+}
+
+const servicesJson = ({ preferred_service, service }: MessageRow) => ({ preferred_service, service })
 
 export function createdChatJson(chat: Chat, message: MessageRow, link: LinkTo): Static<typeof CreatedChat> {
   return {

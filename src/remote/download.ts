@@ -103,8 +103,7 @@ function receive({ statusCode, headers, body }: Dispatcher.ResponseData, url: UR
     throw failed(o.field, 'the host sent it compressed although that was not asked for')
   const length = one(headers['content-length'])
   const contentLength = length === undefined ? undefined : Number(length)
-  if (statusCode === 204 || statusCode === 205 || contentLength === 0)
-    throw failed(o.field, 'the host answered without content')
+  if (statusCode === 204 || statusCode === 205) throw failed(o.field, 'the host answered without content')
   if (contentLength !== undefined && contentLength > o.maxBytes) throw tooLarge(o)
   const contentType = one(headers['content-type'])
   return {
@@ -137,9 +136,7 @@ function counted(source: Readable, contentLength: number | undefined, o: Receivi
   })
   source.on('end', () => {
     o.deadline.cancel()
-    if (received === 0) body.destroy(failed(o.field, 'the host answered without content'))
-    else if (contentLength !== undefined && received !== contentLength)
-      body.destroy(o.explain(new RemoteError('network')))
+    if (contentLength !== undefined && received !== contentLength) body.destroy(o.explain(new RemoteError('network')))
     else body.push(null)
   })
   source.on('error', (error) => body.destroy(o.explain(error)))

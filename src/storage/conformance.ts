@@ -1,11 +1,15 @@
-/** What every storage has to pass; a backend's test calls it in three lines. */
+/**
+ * What every storage has to pass; a backend's test calls it in three lines. The doubles are at the edge: sources that break,
+ * stop short, run on or never end.
+ */
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { Readable } from 'node:stream'
+import { once } from 'node:events'
+import { PassThrough, Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BodyTooLong, BodyTooShort, type Entry, type Storage } from './storage.ts'
+import { BodyTooLong, BodyTooShort, type Entry, type Storage, storedBytes } from './storage.ts'
 
 const MIB = 1024 * 1024
 
@@ -58,6 +62,47 @@ export function storageConformance(
       })
     }
 
+    test('chunks of any cut come back as one body, and onChunk saw each in order', async () => {
+      const storage = ready()
+      const [key, bytes] = [newKey(), randomBytes(700_001)]
+      const seen: Buffer[] = []
+      const body = Readable.from(cut(bytes, [1, 7, 65_536, 3, 300_000]))
+      await storage.put(key, body, bytes.length, { onChunk: (chunk) => seen.push(Buffer.from(chunk)) })
+      assert.ok(Buffer.concat(seen).equals(bytes))
+      assert.ok((await read(storage, key)).equals(bytes))
+    })
+
+    test('ranges around the borders of what is read at once are exact, both ends inclusive', async () => {
+      const storage = ready()
+      const [key, bytes] = [newKey(), randomBytes(1_000_000)]
+      const last = bytes.length - 1
+      await put(storage, key, bytes)
+      for (const [start, end] of [
+        [0, 1],
+        [last - 1, last],
+        [262_143, 262_144],
+        [262_144, 524_287],
+        [500_000, last],
+        [999_990, last + 1_000],
+      ] as const) {
+        const part = await read(storage, key, { start, end })
+        assert.ok(part.equals(bytes.subarray(start, end + 1)), `${start}-${end}`)
+      }
+    })
+
+    test('storedBytes reads anywhere, cut off at the end', async () => {
+      const storage = ready()
+      const [key, bytes] = [newKey(), randomBytes(100_000)]
+      const last = bytes.length - 1
+      await put(storage, key, bytes)
+      const file = storedBytes(storage, key, bytes.length)
+      assert.ok(bytes.subarray(10, 30).equals(await file.read(10, 20)))
+      assert.ok(bytes.subarray(last - 4).equals(await file.read(last - 4, 100)))
+      assert.equal((await file.read(bytes.length, 10)).length, 0)
+      assert.equal((await file.read(0, 0)).length, 0)
+      await assert.rejects(storedBytes(storage, newKey(), 10).read(0, 10))
+    })
+
     test('a missing key has no bytes and no entry, and deleting it is success', async () => {
       const storage = ready()
       const key = newKey()
@@ -68,14 +113,35 @@ export function storageConformance(
       await put(storage, key, Buffer.from('here'))
       await storage.delete(key)
       await storage.delete(key)
-      assert.equal(await storage.get(key), undefined)
-      assert.equal(await storage.stat(key), undefined)
+      await assertGone(storage, key)
     })
 
     test('names that are no keys of ours are refused', async () => {
       const storage = ready()
-      for (const key of ['', '/', '../x', 'a/../b', 'a//b', 'A', 'a b', 'a/', '/a', 'a%2e', 'ä'])
-        await assert.rejects(async () => storage.stat(key), /not a storage key/, key)
+      const names = [
+        '',
+        '/',
+        '../x',
+        'a/../b',
+        'a/.',
+        'a//b',
+        'A',
+        'a b',
+        'a.b',
+        'a/',
+        '/a',
+        'a%2e',
+        'a\0',
+        'a\\b',
+        'ä',
+      ]
+      for (const key of names) {
+        const refused = (work: () => Promise<unknown>) => assert.rejects(work, /not a storage key/, JSON.stringify(key))
+        await refused(async () => await put(storage, key, Buffer.from('x')))
+        await refused(async () => await storage.get(key))
+        await refused(async () => await storage.stat(key))
+        await refused(async () => await storage.delete(key))
+      }
     })
 
     const sizes = [1, 64 * 1024 + 1, 3 * MIB]
@@ -87,16 +153,37 @@ export function storageConformance(
         body: (size) => breaking(randomBytes(size), 'fail'),
         error: BodyTooShort,
       },
+      'a source that broke before': { body: (size) => chunked(randomBytes(size)).destroy(), error: BodyTooShort },
+      'a source that fails while the storage opens': { body: breakingAtOnce, error: BodyTooShort },
+      'a source that breaks half way': {
+        body: (size) => breaking(randomBytes(Math.floor(size / 2)), 'fail'),
+        error: BodyTooShort,
+      },
+      'a source that closes half way': {
+        body: (size) => breaking(randomBytes(Math.floor(size / 2)), 'destroy'),
+        error: BodyTooShort,
+      },
+      'an empty body': { body: () => Readable.from([]), error: BodyTooShort },
       'a long body': { body: (size) => chunked(randomBytes(size + 1)), error: BodyTooLong },
       'a much longer body': { body: (size) => chunked(randomBytes(size + MIB)), error: BodyTooLong },
+      'a body in two pieces of which the second is too much': {
+        body: (size) => Readable.from([randomBytes(size), Buffer.alloc(1)]),
+        error: BodyTooLong,
+      },
+      'a body that never ends': { body: () => Readable.from(forever()), error: BodyTooLong },
     }
     for (const [what, { body, error }] of Object.entries(broken)) {
-      test(`${what} leaves nothing`, async () => {
+      test(`${what} leaves nothing, and the key free`, async () => {
         const storage = ready()
         for (const size of sizes) {
-          const key = newKey()
-          await assert.rejects(storage.put(key, body(size), size), error as typeof BodyTooShort)
+          const [key, source] = [newKey(), body(size)]
+          await assert.rejects(storage.put(key, source, size), error as typeof BodyTooShort)
+          source.destroy()
           await assertGone(storage, key)
+          const bytes = randomBytes(size)
+          await put(storage, key, bytes)
+          assert.ok((await read(storage, key)).equals(bytes))
+          await storage.delete(key)
         }
       })
     }
@@ -121,6 +208,19 @@ export function storageConformance(
         body.destroy()
         await assertGone(storage, key)
       })
+
+    test('an abort while the source is silent half way rejects with its reason', async () => {
+      const storage = ready()
+      const key = newKey()
+      const controller = new AbortController()
+      const reason = new Error('enough')
+      const body = new PassThrough()
+      body.write(randomBytes(400_000))
+      setTimeout(() => controller.abort(reason), 20)
+      await assert.rejects(storage.put(key, body, 600_000, { signal: controller.signal }), reason)
+      body.destroy()
+      await assertGone(storage, key)
+    })
 
     test('the source is not destroyed by a body that is refused', async () => {
       const storage = ready()
@@ -159,12 +259,36 @@ export function storageConformance(
         for await (const _ of body ?? []) break
         body?.destroy()
       }
+      for (let i = 0; i < 50; i++) {
+        const body = await storage.get(key)
+        assert.ok(body)
+        if (i % 2 === 0) await once(body, 'readable')
+        const closed = once(body, 'close')
+        body.destroy()
+        await closed
+      }
       assert.ok((await read(storage, key)).equals(bytes))
     })
 
     test('everything is listed in key order, from any key on', async () => {
       const storage = ready()
-      const names = ['a', 'a-b', 'a/b', 'a/b-c', 'a/bb', 'a0', 'a_b', 'ab', 'b/a/a/a', 'b/a/b', 'c-', 'c/', 'z9']
+      const names = [
+        'a',
+        'a-b',
+        'a/b',
+        'a/b-c',
+        'a/bb',
+        'a0',
+        'a_b',
+        'ab',
+        'b/a/a/a',
+        'b/a/b',
+        'b0/0',
+        'ba',
+        'c-',
+        'c/',
+        'z9',
+      ]
       const keys = names.map((name) => `list/${name.replace(/\/$/, '/x')}/leaf`)
       for (let i = 0; i < 40; i++) keys.push(`list/many/${randomBytes(8).toString('hex')}`)
       await Promise.all(keys.map((key, i) => put(storage, key, Buffer.alloc(i + 1))))
@@ -187,8 +311,11 @@ export function storageConformance(
         'list/a/',
         'list/a0',
         'list/zzzz',
+        'list-',
+        'list0',
         found.at(-1),
         'zzz',
+        ...sorted,
       ])
         assert.deepEqual(
           (await list(storage, after)).map(({ key }) => key),
@@ -302,5 +429,25 @@ function repeating(size: number): Readable {
       left -= length
       this.push(length === 0 ? null : block.subarray(0, length))
     },
+  })
+}
+
+function* cut(bytes: Buffer, sizes: number[]): Generator<Buffer> {
+  for (let at = 0, i = 0; at < bytes.length; i++) {
+    const size = sizes[i % sizes.length] ?? 1
+    yield bytes.subarray(at, at + size)
+    at += size
+  }
+}
+
+function* forever(): Generator<Buffer> {
+  for (;;) yield Buffer.alloc(65_536)
+}
+
+/** Fails before anyone could have listened to it, as a file that cannot be opened does. */
+function breakingAtOnce(): Readable {
+  return new Readable({
+    construct: (done) => process.nextTick(done, new Error('it could not be opened')),
+    read() {},
   })
 }

@@ -1,13 +1,89 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
+import { after, before, describe, test } from 'node:test'
 import { storageConformance } from './conformance.ts'
 import { openDisk } from './disk.ts'
+import { BodyTooShort } from './storage.ts'
 
 storageConformance('disk', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'satchel-disk-'))
+  const folder = await newFolder()
   return {
     storage: await openDisk(folder, { exclusive: true }),
     close: () => rm(folder, { recursive: true, force: true }),
   }
+})
+
+const newFolder = () => mkdtemp(join(tmpdir(), 'satchel-disk-'))
+
+describe('a folder', () => {
+  let folder: string
+  before(async () => {
+    folder = await newFolder()
+  })
+  after(() => rm(folder, { recursive: true }))
+
+  test('shows nothing under a key before all of it is there', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    const body = new PassThrough()
+    const putting = storage.put('slow', body, 4)
+    body.write('ab')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    assert.equal((await readdir(join(folder, 'tmp'))).length, 1)
+    assert.equal(await storage.stat('slow'), undefined)
+    body.end('cd')
+    await putting
+    assert.equal((await storage.stat('slow'))?.size, 4)
+    assert.deepEqual(await readdir(join(folder, 'tmp')), [])
+  })
+
+  test('keeps files and folders private', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    await storage.put('private/one', Readable.from([Buffer.from('x')]), 1)
+    for (const [path, mode] of [
+      ['objects', 0o700],
+      ['tmp', 0o700],
+      ['objects/private', 0o700],
+      ['objects/private/one', 0o600],
+    ] as const) {
+      assert.equal((await stat(join(folder, path))).mode & 0o777, mode, path)
+    }
+  })
+
+  test('leaves nothing in tmp when a put fails', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    await assert.rejects(storage.put('short', Readable.from([Buffer.from('x')]), 2), BodyTooShort)
+    assert.deepEqual(await readdir(join(folder, 'tmp')), [])
+  })
+
+  test('a folder of ours alone is swept when opened; one that may be shared loses only what is old', async () => {
+    for (const exclusive of [false, true]) {
+      const own = await newFolder()
+      await mkdir(join(own, 'tmp'))
+      for (const name of ['new', 'old']) await writeFile(join(own, 'tmp', name), 'x')
+      const longAgo = new Date(Date.now() - 2 * 3_600_000)
+      await utimes(join(own, 'tmp/old'), longAgo, longAgo)
+      await openDisk(own, { exclusive })
+      assert.deepEqual(await readdir(join(own, 'tmp')), exclusive ? [] : ['new'])
+      await rm(own, { recursive: true })
+    }
+  })
+
+  test('a put whose folder was taken away meanwhile is refused as a failure of ours', async () => {
+    const own = await newFolder()
+    const storage = await openDisk(own, { exclusive: true })
+    await rm(own, { recursive: true })
+    await assert.rejects(storage.put('x', Readable.from([Buffer.from('x')]), 1))
+  })
+
+  test('a file that became shorter breaks its download off instead of ending it', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    await storage.put('torn', Readable.from([Buffer.alloc(1000)]), 1000)
+    const body = await storage.get('torn', { start: 0, end: 999 })
+    await writeFile(join(folder, 'objects/torn'), 'x')
+    assert.ok(body)
+    await assert.rejects(body.toArray(), /shorter/)
+  })
 })

@@ -43,6 +43,7 @@ export async function openDisk(folder: string, { exclusive }: { exclusive: boole
     async put(key, body, size, options: PutOptions = {}) {
       const path = pathOf(key)
       const staged = join(temporary, randomHex(16))
+      body.on('error', () => {}) // it may break before the file is open; gather then finds it broken
       try {
         const file = await open(staged, 'wx', 0o600)
         try {

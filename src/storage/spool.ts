@@ -24,6 +24,7 @@ export type Spooled = {
 /** Rejects as `gather` does, and then leaves no file behind. The caller destroys the body. */
 export async function spool(folder: string, body: Readable, limit: number, signal: AbortSignal): Promise<Spooled> {
   const path = join(folder, randomHex(16))
+  body.on('error', () => {}) // it may break before the file is open; gather then finds it broken
   const file = await open(path, 'wx+', 0o600)
   try {
     const sha256 = createHash('sha256')

@@ -53,7 +53,8 @@ export async function receiveUpload(
 async function drain(body: Readable, size: number, hashes: Hash[], signal: AbortSignal): Promise<void> {
   let received = 0
   try {
-    for await (const chunk of body) {
+    // The socket outlives a body that is too long: its sender is to see the refusal.
+    for await (const chunk of body.iterator({ destroyOnReturn: false })) {
       signal.throwIfAborted()
       received += chunk.length
       if (received > size) throw new BodyTooLong(`the body has more than ${size} bytes`)

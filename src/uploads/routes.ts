@@ -2,6 +2,7 @@
  * The presigned PUT, as S3 would take it: the signature in the query is the authority, the body is opaque bytes whatever
  * its type, errors are S3's XML. Answers preflights, since browsers upload directly.
  */
+import type { Readable } from 'node:stream'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { App } from '../app.ts'
 import { type AttachmentRow, findAttachment } from '../attachments/rows.ts'
@@ -46,14 +47,18 @@ class Refused extends Error {
 
 export function uploadRoutes(app: App): FastifyPluginAsync {
   return async (edge) => {
-    edge.put<{ Params: { id: string } }>('/uploads/:id', async (request, reply) => {
+    const errorHandler = (error: Error, request: FastifyRequest, reply: FastifyReply) =>
+      refuse(request, reply, new Refused('SignatureDoesNotMatch', error.message), isBodyComing(request))
+    edge.put<{ Params: { id: string } }>('/uploads/:id', { errorHandler }, async (request, reply) => {
       reply.header('Access-Control-Allow-Origin', '*').header('Access-Control-Expose-Headers', 'ETag, X-Trace-ID')
+      let isComing = isBodyComing(request)
       try {
         const row = await authorize(app, request)
         if (app.sandbox?.faults.take('upload_forbidden', row.partner_id, { attachment_id: row.id })) {
           throw new Refused('AccessDenied', 'Access Denied')
         }
-        if (request.headers.expect) reply.raw.writeContinue()
+        if (!isComing) reply.raw.writeContinue()
+        isComing = true
         const received = await receiveUpload(app, row, request.raw, abortOnClose(reply))
         if (received.outcome === 'gone') throw new Refused('NoSuchKey', 'The attachment does not exist')
         if (received.outcome === 'changed') {
@@ -61,7 +66,7 @@ export function uploadRoutes(app: App): FastifyPluginAsync {
         }
         return reply.code(200).header('ETag', `"${received.md5}"`).send()
       } catch (error) {
-        return refuse(request, reply, error)
+        return refuse(request, reply, error, isComing)
       }
     })
 
@@ -75,6 +80,7 @@ export function uploadRoutes(app: App): FastifyPluginAsync {
           request,
           reply.header('Allow', 'PUT, OPTIONS'),
           new Refused('MethodNotAllowed', 'Only PUT is possible here'),
+          isBodyComing(request),
         ),
     })
   }
@@ -89,10 +95,12 @@ async function authorize(app: App, request: FastifyRequest<{ Params: { id: strin
   const { headers } = request
   const row = isUuid(id) ? await findAttachment(app.db, id.toLowerCase()) : undefined
   const signed = row ? { 'content-type': row.declared_type, 'content-length': String(row.size_bytes) } : {}
+  // As the caller knows us: a proxy may have told us another Host, and taken a prefix off the path.
+  const { host, pathname } = new URL(app.urls.cdn)
   const verified = verifyPresigned(app.signingKey, {
     method: 'PUT',
-    path: request.raw.url ?? '',
-    headers: { ...headers, ...signed },
+    path: `${pathname.replace(/\/$/, '')}${request.raw.url}`,
+    headers: { ...headers, ...signed, host },
     now: app.clock.now(),
     mustSign: ['content-type', 'content-length'],
   })
@@ -112,10 +120,14 @@ async function authorize(app: App, request: FastifyRequest<{ Params: { id: strin
   return row
 }
 
-function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown): FastifyReply {
+/** A client that says "Expect: 100-continue" holds its body back until it is told to go on. */
+const isBodyComing = (request: FastifyRequest): boolean => request.headers.expect === undefined
+
+function refuse(request: FastifyRequest, reply: FastifyReply, error: unknown, isComing: boolean): FastifyReply {
   const { code, message } = s3Error(request, error)
   request.log.info({ s3: code }, `upload refused: ${message}`)
-  discardBody(request, reply)
+  if (isComing) discardBody(request.raw)
+  else reply.header('Connection', 'close')
   return reply
     .code(STATUS[code])
     .type('application/xml')
@@ -131,11 +143,12 @@ function s3Error(request: FastifyRequest, error: unknown): { code: S3Code; messa
   return { code: failure.status === 503 ? 'ServiceUnavailable' : 'InternalError', message: failure.message }
 }
 
-/** Reads the rest of a refused body away, to a limit: a line that is closed at once would hide the answer. */
-function discardBody(request: FastifyRequest, reply: FastifyReply): void {
-  const body = request.raw
+/**
+ * Reads the rest of a refused body away, to a limit, and lets the connection live meanwhile: Node ends one marked "close"
+ * with the answer, and a client that is still sending would get a reset in its place.
+ */
+function discardBody(body: Readable): void {
   if (body.readableEnded || body.destroyed) return
-  reply.header('Connection', 'close')
   let discarded = 0
   const timer = setTimeout(() => body.destroy(), DISCARD_MS).unref()
   body.on('data', (chunk: Buffer) => {

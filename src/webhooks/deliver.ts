@@ -8,7 +8,8 @@ import type { Opened } from '../db/schema.ts'
 import { inTransaction, persist } from '../db/transaction.ts'
 import { LEASE_MS, type Loop, startLoop } from '../jobs/loop.ts'
 import { RemoteError } from '../remote/error.ts'
-import { type Claimed, claimDeliveries, FAILURES_THAT_OPEN } from './claim.ts'
+import { closeCircuit, countFailure } from './circuit.ts'
+import { type Claimed, CONCURRENCY_PER_PARTNER, claimDeliveries, type Running } from './claim.ts'
 import { envelopeJson } from './events.ts'
 import {
   cancelDeliveries,
@@ -25,15 +26,13 @@ import {
 import { nextAttemptAt, outcomeOf } from './schedule.ts'
 import { deliveryHeaders } from './sign.ts'
 
-const CAPACITY = 256
+/** Twice what a partner may have under way. */
+const CAPACITY = 2 * CONCURRENCY_PER_PARTNER
 const TIME_LIMIT_MS = 10_000
 const ANSWER_LIMIT_BYTES = 64 * 1024
-/** How long an open circuit stays so: doubles with each failed probe. */
-const FIRST_OPEN_MS = 2_000
-const LONGEST_OPEN_MS = 300_000
 
 export function startDispatcher(app: App, opened: Opened, o: { userAgent: string; node: string }): Loop {
-  const running = new Map<string, number>()
+  const running: Running = { bySubscription: new Map(), byPartner: new Map() }
   return startLoop<Claimed>({
     log: app.log,
     name: 'webhooks',
@@ -47,7 +46,7 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
         node: o.node,
         running,
       })
-      for (const { subscription } of claimed) count(running, subscription.id, 1)
+      for (const one of claimed) count(running, one, 1)
       return claimed
     },
     async renew(running) {
@@ -59,16 +58,21 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
       try {
         await attempt(app, claimed, { userAgent: o.userAgent, signal })
       } finally {
-        count(running, claimed.subscription.id, -1)
+        count(running, claimed, -1)
       }
     },
   })
 }
 
-function count(running: Map<string, number>, id: string, change: number): void {
-  const now = (running.get(id) ?? 0) + change
-  if (now > 0) running.set(id, now)
-  else running.delete(id)
+function count(running: Running, { subscription }: Claimed, change: number): void {
+  for (const [counts, id] of [
+    [running.bySubscription, subscription.id],
+    [running.byPartner, subscription.partner_id],
+  ] as const) {
+    const now = (counts.get(id) ?? 0) + change
+    if (now > 0) counts.set(id, now)
+    else counts.delete(id)
+  }
 }
 
 type Answer = { status: number; retryAfter: string | undefined } | { error: RemoteError }
@@ -93,7 +97,8 @@ async function attempt(app: App, { delivery, subscription }: Claimed, o: Attempt
     traceId: event.trace_id,
     version: subscription.webhook_version,
     body,
-    at: startedAt,
+    // Receivers hold it against their own clock, which nobody moves.
+    at: systemClock.now(),
     userAgent: o.userAgent,
   })
   const began = performance.now()
@@ -114,7 +119,7 @@ async function attempt(app: App, { delivery, subscription }: Claimed, o: Attempt
   }
   const record = () =>
     inTransaction(app.db, async (tx) => {
-      if (await insertAttempt(tx, tried)) await settle({ ...app, db: tx }, delivery, answer)
+      if (await insertAttempt(tx, tried)) await settle({ ...app, db: tx }, delivery, startedAt, answer)
     })
   await persist(record, o.signal)
   app.metrics.webhooks.observe(
@@ -141,7 +146,12 @@ async function post(app: App, url: string, request: Posting): Promise<Answer> {
 }
 
 /** Inside the transaction that records the attempt. The subscription is read anew: others were at it meanwhile. */
-async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, answer: Answer): Promise<void> {
+async function settle(
+  app: Pick<App, 'db' | 'clock'>,
+  delivery: DeliveryRow,
+  startedAt: number,
+  answer: Answer,
+): Promise<void> {
   const outcome = outcomeOf('status' in answer ? answer.status : answer.error.kind)
   const seen = await findSubscription(app.db, delivery.subscription_id)
   // The usual success changes nothing of it, and need not wait for others.
@@ -153,7 +163,7 @@ async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, ans
   const error = 'status' in answer ? `answered ${answer.status}` : answer.error.message
   const done = { leased_until: 0, finished_at: now }
   if (outcome === 'delivered') {
-    if (subscription?.failures) await updateSubscription(app.db, subscription.id, { failures: 0, open_until: 0 })
+    if (subscription) await closeCircuit(app.db, subscription, now)
     await updateDelivery(app.db, delivery.id, { ...done, status: 'delivered', last_error: null })
     return
   }
@@ -170,11 +180,7 @@ async function settle(app: Pick<App, 'db' | 'clock'>, delivery: DeliveryRow, ans
     await cancelDeliveries(app.db, subscription.id, now, 'the target is gone (410)')
     return
   }
-  const failures = subscription.failures + 1
-  await updateSubscription(app.db, subscription.id, { failures, open_until: openUntil(failures, now) })
-}
-
-function openUntil(failures: number, now: number): number {
-  if (failures < FAILURES_THAT_OPEN) return 0
-  return now + Math.min(FIRST_OPEN_MS * 2 ** (failures - FAILURES_THAT_OPEN), LONGEST_OPEN_MS)
+  if (outcome === 'retry') await countFailure(app.db, subscription, { startedAt, now })
+  // An answer that refuses the delivery for good comes from a target that lives.
+  else if ('status' in answer) await closeCircuit(app.db, subscription, now)
 }

@@ -5,6 +5,7 @@
 import type { App } from '../app.ts'
 import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import type { Db } from '../db/schema.ts'
+import { BEHIND_PROBE_MS } from './circuit.ts'
 import type { EventType } from './events.ts'
 import { holdActiveSubscriptions, insertDeliveries, insertEvent } from './rows.ts'
 
@@ -44,7 +45,9 @@ export async function emit(tx: Db, app: Pick<App, 'newId' | 'clock' | 'sandbox'>
         (JSON.parse(subscription.phone_numbers) as string[]).includes(event.phoneNumber)),
   )
   const deliveries = wanted.flatMap((subscription) => {
-    const { copies, ...timing } = planDelivery(app, event, now)
+    // While a circuit is open its deliveries line up behind the probe.
+    const start = subscription.open_until > now ? subscription.open_until + BEHIND_PROBE_MS : now
+    const { copies, ...timing } = planDelivery(app, event, start)
     return Array.from({ length: copies }, () => ({
       id: app.newId(),
       subscription_id: subscription.id,

@@ -3,6 +3,7 @@
  * were given up. A deletion is never given up: it is taken up again every hour. Idempotency keys (contract 7.1) and the audit
  * of deletions are kept for ever.
  */
+import { setImmediate } from 'node:timers/promises'
 import type { App } from '../app.ts'
 import { enqueue, removeFailedJobs, reviveDeletions } from '../jobs/jobs.ts'
 
@@ -18,10 +19,12 @@ export async function sweepHistory(app: Pick<App, 'db' | 'clock'>, o: { keepMs: 
   const now = app.clock.now()
   await planSweep(app)
   await reviveDeletions(app.db, now)
-  for (let removed = ROWS_AT_A_TIME; removed === ROWS_AT_A_TIME; ) {
-    removed = await removeFailedJobs(app.db, { before: now - FAILED_JOBS_MS, limit: ROWS_AT_A_TIME })
-  }
-  for (let removed = ROWS_AT_A_TIME; removed === ROWS_AT_A_TIME; ) removed = await removeSome(app, now - o.keepMs)
+  await untilFewer(() => removeFailedJobs(app.db, { before: now - FAILED_JOBS_MS, limit: ROWS_AT_A_TIME }))
+  await untilFewer(() => removeSome(app, now - o.keepMs))
+}
+
+async function untilFewer(remove: () => Promise<number>): Promise<void> {
+  while ((await remove()) === ROWS_AT_A_TIME) await setImmediate() // so that others get their turn between the transactions
 }
 
 export async function planSweep(app: Pick<App, 'db' | 'clock'>): Promise<void> {

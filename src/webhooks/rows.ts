@@ -1,5 +1,6 @@
 /** Subscriptions, events, deliveries and attempts. */
 import type { Db, NewRow, Row } from '../db/schema.ts'
+import { timeOf } from '../ids.ts'
 
 export type SubscriptionRow = Row<'webhook_subscriptions'>
 export type DeliveryRow = Row<'webhook_deliveries'>
@@ -37,7 +38,7 @@ export function listSubscriptions(db: Db, partnerId: string): Promise<Subscripti
 export function holdActiveSubscriptions(tx: Db, partnerId: string) {
   return tx
     .selectFrom('webhook_subscriptions')
-    .select(['id', 'subscribed_events', 'phone_numbers'])
+    .select(['id', 'subscribed_events', 'phone_numbers', 'open_until'])
     .where('partner_id', '=', partnerId)
     .where('is_active', '=', 1)
     .orderBy('id')
@@ -59,6 +60,15 @@ export async function insertEvent(db: Db, row: NewRow<'events'>): Promise<void> 
 
 export function findEvent(db: Db, id: string): Promise<EventRow | undefined> {
   return db.selectFrom('events').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
+/** When the newest event was made, in ms since 1970, whatever the clock said then; 0 without one. */
+export async function newestEventTime(db: Db): Promise<number> {
+  const row = await db
+    .selectFrom('events')
+    .select((eb) => eb.fn.max('id').as('id'))
+    .executeTakeFirst()
+  return row?.id ? timeOf(row.id) : 0
 }
 
 /** What happened to a partner behind the event `after`, oldest first. */
@@ -92,6 +102,73 @@ export async function cancelDeliveries(db: Db, subscriptionId: string, now: numb
     .where('subscription_id', '=', subscriptionId)
     .where('status', '=', 'pending')
     .execute()
+}
+
+/** Puts the pending deliveries of a subscription that would be tried before `before` off to `until`. */
+export async function deferDeliveries(
+  db: Db,
+  subscriptionId: string,
+  o: { before: number; until: number },
+): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ next_attempt_at: o.until })
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .where('next_attempt_at', '<', o.before)
+    .execute()
+}
+
+/** Makes all pending deliveries of a subscription due. */
+export async function advanceDeliveries(db: Db, subscriptionId: string, now: number): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ next_attempt_at: now })
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .where('next_attempt_at', '>', now)
+    .execute()
+}
+
+/** Gives up what has been pending since before `before`. */
+export async function failOldDeliveries(
+  db: Db,
+  subscriptionId: string,
+  o: { before: number; now: number },
+): Promise<void> {
+  await db
+    .updateTable('webhook_deliveries')
+    .set({ status: 'failed', last_error: 'the target was down for too long', finished_at: o.now, leased_until: 0 })
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .where('created_at', '<', o.before)
+    .execute()
+}
+
+/** The delivery that is to be tried next. */
+export function findNextPending(
+  db: Db,
+  subscriptionId: string,
+): Promise<Pick<DeliveryRow, 'id' | 'next_attempt_at'> | undefined> {
+  return db
+    .selectFrom('webhook_deliveries')
+    .select(['id', 'next_attempt_at'])
+    .where('subscription_id', '=', subscriptionId)
+    .where('status', '=', 'pending')
+    .orderBy('next_attempt_at')
+    .orderBy('id')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+/** How many subscriptions a partner has. */
+export async function countSubscriptions(db: Db, partnerId: string): Promise<number> {
+  const row = await db
+    .selectFrom('webhook_subscriptions')
+    .select((eb) => eb.fn.countAll().as('count'))
+    .where('partner_id', '=', partnerId)
+    .executeTakeFirst()
+  return Number(row?.count ?? 0)
 }
 
 export async function updateDelivery(db: Db, id: string, change: Partial<DeliveryRow>): Promise<void> {
@@ -130,9 +207,12 @@ export async function postponeDelivery(db: Db, delivery: DeliveryRow, at: number
     .execute()
 }
 
-/** False when it is on record already. */
-export async function insertAttempt(db: Db, row: NewRow<'webhook_attempts'>): Promise<boolean> {
-  const { numInsertedOrUpdatedRows } = await db
+/** False when it is on record already, or its delivery was taken away meanwhile. */
+export async function insertAttempt(tx: Db, row: NewRow<'webhook_attempts'>): Promise<boolean> {
+  // A lock that only a removal waits for: others may change the delivery.
+  const delivery = tx.selectFrom('webhook_deliveries').select('id').where('id', '=', row.delivery_id).forKeyShare()
+  if (!(await delivery.executeTakeFirst())) return false
+  const { numInsertedOrUpdatedRows } = await tx
     .insertInto('webhook_attempts')
     .values(row)
     .onConflict((oc) => oc.column('id').doNothing())
@@ -140,13 +220,13 @@ export async function insertAttempt(db: Db, row: NewRow<'webhook_attempts'>): Pr
   return numInsertedOrUpdatedRows === 1n
 }
 
-/** Frees what a node was delivering that is gone, so that it need not wait for the end of its leases. */
-export async function releaseDeliveries(db: Db, node: string): Promise<void> {
+/** Frees what a node was delivering that is gone, so that it need not wait for the end of its leases; or whatever node it was. */
+export async function releaseDeliveries(db: Db, node: string | 'any'): Promise<void> {
   await db
     .updateTable('webhook_deliveries')
     .set({ leased_until: 0 })
     .where('status', '=', 'pending')
     .where('leased_until', '>', 0)
-    .where('leased_by', '=', node)
+    .$if(node !== 'any', (qb) => qb.where('leased_by', '=', node))
     .execute()
 }

@@ -11,6 +11,7 @@ import { bareHost, isAllowed, isHostAllowed, isPublic } from '../remote/address.
 import { EVENT_TYPES, SILENT_EVENT_TYPES, WEBHOOK_VERSIONS } from './events.ts'
 import {
   cancelDeliveries,
+  countSubscriptions,
   findOwnSubscription,
   insertSubscription,
   lockSubscription,
@@ -20,6 +21,9 @@ import {
 } from './rows.ts'
 import { newSigningSecret } from './sign.ts'
 import type { CreateSubscription, UpdateSubscription } from './wire.ts'
+
+/** Each event is one row for each subscription that wants it. */
+const MOST_SUBSCRIPTIONS = 2_000
 
 /** Failures: bad_parameter, bad_phone_number, phone_number_forbidden, conflict for a target that is subscribed already. */
 export async function createSubscription(
@@ -42,6 +46,9 @@ export async function createSubscription(
     open_until: 0,
     created_at: now,
     updated_at: now,
+  }
+  if ((await countSubscriptions(app.db, partnerId)) >= MOST_SUBSCRIPTIONS) {
+    throw new Failure('conflict', `A partner may have ${MOST_SUBSCRIPTIONS} subscriptions`)
   }
   await onceByTarget(() => insertSubscription(app.db, row))
   return row

@@ -7,7 +7,7 @@ import { Failure } from '../../failure.ts'
 import { type Page, PageQuery, paginate, parsePage } from '../../http/page.ts'
 import { ERRORS, iso, isoOrNull, Nullable, Uuid } from '../../http/schemas.ts'
 import { envelopeJson } from '../../webhooks/events.ts'
-import { insertDeliveries } from '../../webhooks/rows.ts'
+import { findSubscription, insertDeliveries } from '../../webhooks/rows.ts'
 
 const DEFAULT_PAGE = 20
 const tags = ['Sandbox']
@@ -146,6 +146,8 @@ async function replay(app: App, partnerId: string, id: string): Promise<string> 
     .where('partner_id', '=', partnerId)
     .executeTakeFirst()
   if (!delivery) throw new Failure('not_found', 'Webhook delivery not found')
+  const subscription = await findSubscription(app.db, delivery.subscription_id)
+  if (!subscription?.is_active) throw new Failure('conflict', 'The subscription is gone or switched off')
   const now = app.clock.now()
   const fresh = { status: 'pending' as const, attempts: 0, next_attempt_at: now, leased_until: 0, last_error: null }
   const again = { ...delivery, ...fresh, id: app.newId(), created_at: now, finished_at: null }

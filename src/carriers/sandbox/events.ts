@@ -2,6 +2,7 @@
  * `GET /sandbox/events`: everything that happens to a partner, as server-sent events whose data is the webhook's body. Reads
  * the table of events, so it shows what is committed, and goes on behind Last-Event-ID after a break.
  */
+import { once } from 'node:events'
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import type { App } from '../../app.ts'
 import { isUuid } from '../../ids.ts'
@@ -35,13 +36,16 @@ export function eventRoutes(app: App): FastifyPluginAsync {
         reply.raw.writeHead(200, headers)
         const gone = new AbortController()
         reply.raw.once('close', () => gone.abort())
-        await follow(app, {
-          partnerId: request.partnerId,
-          after,
-          reply,
-          signal: AbortSignal.any([gone.signal, closing.signal]),
-        })
-        reply.raw.end()
+        try {
+          await follow(app, {
+            partnerId: request.partnerId,
+            after,
+            reply,
+            signal: AbortSignal.any([gone.signal, closing.signal]),
+          })
+        } finally {
+          reply.raw.end()
+        }
       },
     )
   }
@@ -60,7 +64,8 @@ type Following = { partnerId: string; after: string; reply: FastifyReply; signal
 
 async function follow(app: App, { partnerId, after, reply, signal }: Following): Promise<void> {
   const out = reply.raw
-  out.write(': ready\n\n')
+  // The id lets a client that loses the line before the first event ask for what came after this moment.
+  out.write(after === '' ? ': ready\n\n' : `id: ${after}\n\n`)
   let beatAt = performance.now() + BEAT_MS
   for (let last = after; !signal.aborted; ) {
     const events = await listEventsAfter(app.db, partnerId, last, BATCH)
@@ -73,14 +78,7 @@ async function follow(app: App, { partnerId, after, reply, signal }: Following):
       beatAt = performance.now() + BEAT_MS
     }
     // A reader that does not keep up is waited for, so that nothing piles up here.
-    if (out.writableNeedDrain) await Promise.race([drained(out), aborted(signal)])
+    if (out.writableNeedDrain) await once(out, 'drain', { signal }).catch(() => {})
     else if (events.length < BATCH) await app.clock.sleep(POLL_MS, signal).catch(() => {})
   }
 }
-
-const drained = (out: NodeJS.EventEmitter) => new Promise<void>((resolve) => out.once('drain', resolve))
-const aborted = (signal: AbortSignal) =>
-  new Promise<void>((resolve) => {
-    if (signal.aborted) resolve()
-    else signal.addEventListener('abort', () => resolve(), { once: true })
-  })

@@ -40,7 +40,7 @@ export type NewFault = Omit<Fault, 'id' | 'remaining'> & { times: number }
 
 export class Faults {
   readonly #armed = new Map<string, Fault[]>()
-  readonly #notReadyUntil = new Map<string, number>()
+  readonly #heldBack = new Map<string, { partnerId: string; until: number }>()
 
   arm(partnerId: string, { times, ...fault }: NewFault): Fault {
     const armed = { ...fault, id: randomHex(8), remaining: times }
@@ -57,7 +57,11 @@ export class Faults {
     const before = this.list(partnerId)
     const after = id === undefined ? [] : before.filter((fault) => fault.id !== id)
     this.#armed.set(partnerId, after)
-    if (id === undefined) this.#notReadyUntil.clear()
+    if (id === undefined) {
+      for (const [attachmentId, held] of this.#heldBack) {
+        if (held.partnerId === partnerId) this.#heldBack.delete(attachmentId)
+      }
+    }
     return after.length < before.length
   }
 
@@ -70,15 +74,15 @@ export class Faults {
     return fault
   }
 
-  /** Makes an attachment look pending until `until`, in ms of the sandbox's clock. */
-  holdBack(attachmentId: string, until: number): void {
-    this.#notReadyUntil.set(attachmentId, until)
+  /** Makes a partner's attachment look pending until `until`, in ms of the sandbox's clock. */
+  holdBack(partnerId: string, attachmentId: string, until: number): void {
+    this.#heldBack.set(attachmentId, { partnerId, until })
   }
 
   isHeldBack(attachmentId: string, now: number): boolean {
-    const until = this.#notReadyUntil.get(attachmentId)
-    if (until === undefined || until > now) return until !== undefined
-    this.#notReadyUntil.delete(attachmentId)
+    const held = this.#heldBack.get(attachmentId)
+    if (!held || held.until > now) return held !== undefined
+    this.#heldBack.delete(attachmentId)
     return false
   }
 }

@@ -1,10 +1,11 @@
 /** Back to the state after start: everything of a partner goes but its keys and lines. */
 import type { App } from '../../app.ts'
+import { inTransaction } from '../../db/transaction.ts'
 import { enqueue } from '../../jobs/jobs.ts'
 
 /** One transaction; the bytes go by jobs of it. What the phone network still plans for its messages comes to nothing. */
 export async function resetPartner(app: App, partnerId: string): Promise<void> {
-  await app.db.transaction().execute(async (tx) => {
+  await inTransaction(app.db, async (tx) => {
     const own = { messages: tx.selectFrom('messages').select('id').where('partner_id', '=', partnerId) }
     const chats = tx.selectFrom('chats').select('id').where('partner_id', '=', partnerId)
     const deliveries = tx.selectFrom('webhook_deliveries').select('id').where('partner_id', '=', partnerId)

@@ -9,6 +9,7 @@ import type { App } from '../../app.ts'
 import { Failure, failureOfCode } from '../../failure.ts'
 import { ERRORS, iso, Ref, Uuid } from '../../http/schemas.ts'
 import type { MessageJson } from '../../messages/wire.ts'
+import { resetClock } from './clock.ts'
 import { FAULTS, type FaultKind, type Faults } from './faults.ts'
 import { readMessage, receiveForm } from './inbound.ts'
 import { listPhones, phoneMessages } from './phones.ts'
@@ -16,13 +17,14 @@ import { resetPartner } from './reset.ts'
 import type { Sandbox } from './sandbox.ts'
 
 const tags = ['Sandbox']
-const LONGEST_ADVANCE_SECONDS = 10 * 366 * 86_400
+/** A year ahead of real time, in all. */
+const LONGEST_ADVANCE_SECONDS = 366 * 86_400
 const FILES_PER_MESSAGE = 20
 const FILE_BYTES = 100 * 1024 * 1024 + 1
 
 const Match = Type.Object({
   method: Type.Optional(Type.String()),
-  path: Type.Optional(Type.String({ description: 'The beginning of the path' })),
+  path: Type.Optional(Type.String({ description: 'The beginning of the path, from /v3 on' })),
   to: Type.Optional(Type.String()),
   attachment_id: Type.Optional(Uuid),
   event_type: Type.Optional(Type.String()),
@@ -125,8 +127,10 @@ export function sandboxRoutes(app: App, sandbox: Sandbox): FastifyPluginAsyncTyp
         if ((advance_seconds === undefined) === (reset !== true)) {
           throw new Failure('missing_field', 'Send either advance_seconds or reset: true')
         }
-        if (advance_seconds === undefined) sandbox.clock.reset()
-        else sandbox.clock.advance(Math.round(advance_seconds * 1000))
+        if (advance_seconds === undefined) await resetClock(app, sandbox.clock)
+        else if (sandbox.clock.offset / 1000 + advance_seconds <= LONGEST_ADVANCE_SECONDS) {
+          sandbox.clock.advance(Math.round(advance_seconds * 1000))
+        } else throw new Failure('bad_parameter', 'the clock may be at most a year ahead of real time')
         return { now: iso(sandbox.clock.now()), offset_seconds: sandbox.clock.offset / 1000 }
       },
     )
@@ -145,9 +149,10 @@ export function sandboxRoutes(app: App, sandbox: Sandbox): FastifyPluginAsyncTyp
         },
       },
       async (request, reply) => {
+        // First, so that the jobs of the reset are due now.
+        await resetClock(app, sandbox.clock)
         await resetPartner(app, request.partnerId)
         sandbox.faults.clear(request.partnerId)
-        sandbox.clock.reset()
         return reply.code(204).send(null)
       },
     )

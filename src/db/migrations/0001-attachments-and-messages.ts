@@ -114,8 +114,11 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .addColumn('sent_at', 'bigint')
     .addColumn('delivered_at', 'bigint')
     .addColumn('read_at', 'bigint')
+    .addColumn('deleted_at', 'bigint')
     .execute()
   await db.schema.createIndex('messages_by_chat').on('messages').columns(['chat_id', 'created_at', 'id']).execute()
+  // For the foreign key: without it, removing a handle looks through every message.
+  await db.schema.createIndex('messages_by_sender').on('messages').column('sender_handle_id').execute()
   await db.schema.createIndex('messages_by_carrier_ref').on('messages').column('carrier_ref').execute()
 
   await db.schema

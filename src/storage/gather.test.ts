@@ -1,0 +1,113 @@
+/** The writer between a body and a file; the promises of the whole are in conformance.ts. */
+import assert from 'node:assert/strict'
+import { type FileHandle, mkdtemp, open, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
+import { after, before, test } from 'node:test'
+import { gather } from './gather.ts'
+import { BodyTooLong, BodyTooShort } from './storage.ts'
+
+let folder: string
+let path: string
+let file: FileHandle
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'satchel-gather-'))
+})
+after(() => rm(folder, { recursive: true }))
+
+const onFile = (name: string, work: () => Promise<void>) =>
+  test(name, async () => {
+    path = join(folder, name.replaceAll(' ', '-'))
+    file = await open(path, 'wx')
+    try {
+      await work()
+    } finally {
+      await file.close()
+    }
+  })
+
+onFile('resolves with the number of bytes, all of them written in order', async () => {
+  const chunks = Array.from({ length: 300 }, (_, i) => Buffer.alloc(10_000, i))
+  assert.equal(await gather(file, Readable.from(chunks), 3_000_000, {}), 3_000_000)
+  assert.deepEqual(await readFile(path), Buffer.concat(chunks))
+})
+
+onFile('may end before the limit, and may be empty', async () => {
+  assert.equal(await gather(file, Readable.from([]), 10, {}), 0)
+  assert.equal(await gather(file, Readable.from([Buffer.from('abc')]), 10, {}), 3)
+})
+
+onFile('exactly the limit is allowed, one byte more is not', async () => {
+  assert.equal(await gather(file, Readable.from([Buffer.alloc(10)]), 10, {}), 10)
+  await assert.rejects(gather(file, Readable.from([Buffer.alloc(11)]), 10, {}), BodyTooLong)
+})
+
+onFile('holds the source back while the disk is slow', async () => {
+  let given = 0
+  const body = new Readable({
+    highWaterMark: 65_536,
+    read() {
+      given += 65_536
+      this.push(given > 20_000_000 ? null : Buffer.alloc(65_536))
+    },
+  })
+  let most = 0
+  let written = 0
+  const slow = {
+    async writev(chunks: Buffer[], position: number) {
+      await new Promise((resolve) => setTimeout(resolve, 1))
+      const result = await file.writev(chunks, position)
+      written += result.bytesWritten
+      most = Math.max(most, given - written)
+      return result
+    },
+    write: file.write.bind(file),
+  }
+  await gather(slow as unknown as FileHandle, body, 30_000_000, {})
+  assert.ok(most < 2_000_000, `${most} bytes waited`)
+})
+
+onFile('writes on where the kernel took only a part', async () => {
+  const bytes = Buffer.from(Array.from({ length: 900_000 }, (_, i) => i % 251))
+  const reluctant = {
+    writev: (chunks: Buffer[], position: number) =>
+      file.write(Buffer.concat(chunks), 0, 1000, position).then(({ bytesWritten }) => ({ bytesWritten })),
+    write: (buffer: Buffer, offset: number, length: number, position: number) =>
+      file.write(buffer, offset, Math.min(length, 70_000), position),
+  }
+  assert.equal(await gather(reluctant as unknown as FileHandle, Readable.from([bytes]), 900_000, {}), 900_000)
+  assert.deepEqual(await readFile(path), bytes)
+})
+
+onFile('rejects with what the disk said, and never hangs', async () => {
+  const full = Object.assign(new Error('no space'), { code: 'ENOSPC' })
+  const disk = { writev: () => Promise.reject(full) }
+  const body = Readable.from(Array.from({ length: 100 }, () => Buffer.alloc(65_536)))
+  await assert.rejects(gather(disk as unknown as FileHandle, body, 1e9, {}), full)
+})
+
+onFile('settles only when no write is in flight, so that the file may be closed', async () => {
+  let inFlight = 0
+  const disk = {
+    async writev(chunks: Buffer[]) {
+      inFlight++
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      inFlight--
+      return { bytesWritten: chunks.reduce((sum, { length }) => sum + length, 0) }
+    },
+  }
+  const body = new PassThrough()
+  body.write(Buffer.alloc(300_000))
+  setTimeout(() => body.destroy(), 10)
+  await assert.rejects(gather(disk as unknown as FileHandle, body, 1e9, {}), BodyTooShort)
+  assert.equal(inFlight, 0)
+})
+
+onFile('an error of the source after the verdict is not unhandled', async () => {
+  const body = new PassThrough()
+  body.write(Buffer.alloc(20))
+  await assert.rejects(gather(file, body, 10, {}), BodyTooLong)
+  body.destroy(new Error('late'))
+  await new Promise((resolve) => setTimeout(resolve, 10))
+})
