@@ -35,9 +35,13 @@ export function startLoop<T>(o: {
   const stopping = new AbortController()
   const running = new Set<Promise<void>>()
   const held = new Map<T, { until: number; lose: AbortController }>()
+  /** How many pieces of work have ended, and what to do when one does. */
+  let ended = 0
+  let onEnd = () => {}
 
   async function turn(): Promise<void> {
     const until = performance.now() + LEASE_MS
+    const before = ended
     const claimed = await o.claim(o.capacity - running.size)
     for (const work of claimed) {
       const lose = new AbortController()
@@ -48,23 +52,26 @@ export function startLoop<T>(o: {
         .finally(() => {
           running.delete(task)
           held.delete(work)
+          ended++
+          onEnd()
         })
       running.add(task)
     }
     if (running.size >= o.capacity) await Promise.race(running)
-    else if (claimed.length === 0) await pause(POLL_MS)
+    // What has ended may have made way for what waited behind it.
+    else if (claimed.length === 0 && ended === before) await pause(POLL_MS, { untilEnd: true })
   }
 
   async function loop(): Promise<void> {
     while (!stopping.signal.aborted) {
-      // SQLite answers without ever leaving this thread: without this, a long backlog would let nobody else in.
-      await setImmediate()
       try {
         await turn()
       } catch (error) {
         o.log.error({ err: error, loop: o.name }, 'work cannot be claimed')
         await pause(PAUSE_AFTER_ERROR_MS)
       }
+      // SQLite answers without ever leaving this thread: without this, a long backlog would let nobody else in.
+      await setImmediate()
     }
   }
 
@@ -92,14 +99,16 @@ export function startLoop<T>(o: {
     renewing = renewing.then(renew)
   }, RENEW_MS)
 
-  /** Real time, not the clock's: a held clock must not stop the loop. */
-  function pause(ms: number): Promise<void> {
+  /** Real time, not the clock's: a held clock must not stop the loop. `untilEnd`: no longer than until a piece of work ends. */
+  function pause(ms: number, { untilEnd = false } = {}): Promise<void> {
     return new Promise((resolve) => {
       const timer = setTimeout(done, ms)
+      if (untilEnd) onEnd = done
       stopping.signal.addEventListener('abort', done, { once: true })
       function done() {
         clearTimeout(timer)
         stopping.signal.removeEventListener('abort', done)
+        onEnd = () => {}
         resolve()
       }
     })
