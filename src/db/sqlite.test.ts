@@ -158,7 +158,7 @@ describe('a lock of another process', () => {
       assert.ok(result.status === 'rejected' && result.reason instanceof Failure)
       assert.equal(result.reason.failure, 'database_unavailable')
     }
-    assert.ok(took >= 5_000 && took < 7_000, `${took} ms`)
+    assert.ok(took >= 5_000 && took < 20_000, `${took} ms`)
     other.close()
     await add('e')
     const again = hold()
