@@ -45,14 +45,15 @@ export const messagePageKey = (message: Row<'messages'>): PageKey => ({ at: mess
 export async function removeMessage(db: Db, partnerId: string, id: string, now: number): Promise<boolean> {
   const own = await db
     .selectFrom('messages')
-    .select('delivery_status')
+    .select(['delivery_status', 'carrier_ref'])
     .where('id', '=', id)
     .where('partner_id', '=', partnerId)
     .where('deleted_at', 'is', null)
     .executeTakeFirst()
   if (!own) return false
   await db.updateTable('messages').set({ deleted_at: now }).where('id', '=', id).execute()
-  if (!['pending', 'queued'].includes(own.delivery_status)) await dropDeleted(db, id)
+  const isWaiting = own.carrier_ref === null && ['pending', 'queued'].includes(own.delivery_status)
+  if (!isWaiting) await dropDeleted(db, id)
   return true
 }
 
