@@ -63,7 +63,7 @@ test('a message whose attachments are all deleted before it is taken fails, and 
 
 test('a message that is deleted before the gateway takes it was accepted all the same, and reaches it', async () => {
   gateway.answer = answerWith(503)
-  const id = await stage.send('+14155550111')
+  const id = await stage.send('+14155550121')
   await eventually(
     async () => gateway.posts.some(({ message }) => message.id === id),
     (tried) => tried,
