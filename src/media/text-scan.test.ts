@@ -61,9 +61,15 @@ test('a part from inside a UTF-16 file is scanned in the encoding given', () => 
 test('100 MB of photo cost nothing once the first chunk is known to be binary', () => {
   const running = new TextScan()
   const chunk = Buffer.alloc(1024 * 1024, 0)
-  const startedAt = performance.now()
+  const startedAt = cpuMs()
   for (let i = 0; i < 100; i++) running.update(chunk)
-  assert.ok(performance.now() - startedAt < 100)
+  assert.ok(cpuMs() - startedAt < 100)
   assert.equal(running.size, 100 * chunk.length)
   assert.equal(running.isText, false)
 })
+
+/** What this thread has computed so far, in ms: a busy machine does not stretch it. */
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}

@@ -47,7 +47,7 @@ export const messagePageKey = (message: Row<'messages'>): PageKey => ({ at: mess
 export async function removeMessage(tx: Db, partnerId: string, id: string, now: number): Promise<boolean> {
   const own = await tx
     .selectFrom('messages')
-    .select('delivery_status')
+    .select(['delivery_status', 'carrier_ref'])
     .where('id', '=', id)
     .where('partner_id', '=', partnerId)
     .where('deleted_at', 'is', null)
@@ -55,7 +55,8 @@ export async function removeMessage(tx: Db, partnerId: string, id: string, now: 
     .executeTakeFirst()
   if (!own) return false
   await tx.updateTable('messages').set({ deleted_at: now }).where('id', '=', id).execute()
-  if (!['pending', 'queued'].includes(own.delivery_status)) await dropDeleted(tx, id)
+  const isWaiting = own.carrier_ref === null && ['pending', 'queued'].includes(own.delivery_status)
+  if (!isWaiting) await dropDeleted(tx, id)
   return true
 }
 

@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
 import { Webhook } from 'standardwebhooks'
 import { jpeg } from '../fixtures/media/files.ts'
-import { assertRefused } from '../support/answers.ts'
+import { assertRefused, assertSdkRefused } from '../support/answers.ts'
 import { openReceiver } from '../support/receiver.ts'
 import { eventually, lineOf, text, upload } from '../support/scene.ts'
 import { accept, answerWith, report, SECRET } from './double.ts'
@@ -59,6 +59,19 @@ test('a message whose attachments are all deleted before it is taken fails, and 
   const [data] = await failures(id)
   assert.deepEqual([data?.code, data?.reason], [4001, 'All of its attachments were deleted'])
   for (const { message } of gateway.posts) assert.notEqual(message.parts.length, 0)
+})
+
+test('a message that is deleted before the gateway takes it was accepted all the same, and reaches it', async () => {
+  gateway.answer = answerWith(503)
+  const id = await stage.send('+14155550121')
+  await eventually(
+    async () => gateway.posts.some(({ message }) => message.id === id),
+    (tried) => tried,
+  )
+  await client.messages.delete(id)
+  await assertSdkRefused(client.messages.retrieve(id), { status: 404, code: 2002 })
+  gateway.answer = accept
+  await stage.taken(id)
 })
 
 test('a link and all members of a group reach the gateway', async () => {

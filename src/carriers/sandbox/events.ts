@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import type { App } from '../../app.ts'
+import { ERRORS } from '../../http/schemas.ts'
 import { isUuid } from '../../ids.ts'
 import { envelopeJson } from '../../webhooks/events.ts'
 import { listEventsAfter } from '../../webhooks/rows.ts'
@@ -25,6 +26,7 @@ export function eventRoutes(app: App): FastifyPluginAsync {
           tags: ['Sandbox'],
           summary: 'Follow everything that happens (server-sent events)',
           produces: ['text/event-stream'],
+          response: ERRORS,
         },
       },
       async (request, reply) => {
