@@ -142,8 +142,8 @@ async function settle(callers: Caller[], { cluster, database, receiver, began }:
   const owed = `select count(*) as n from webhook_deliveries where status <> 'delivered'`
   const open = `select count(*) as n from jobs where kind <> 'retention.sweep'`
   for (const [what, sql] of [
-    ['deliveries', owed],
     ['jobs', open],
+    ['deliveries', owed],
   ] as const) {
     for (const until = Date.now() + 90_000; ; await sleep(200)) {
       const { rows } = await query<{ n: string }>(database, sql)
@@ -151,7 +151,8 @@ async function settle(callers: Caller[], { cluster, database, receiver, began }:
       assert.ok(Date.now() < until, `${rows[0]?.n} ${what} are left over`)
     }
   }
-  const events = [...receiver.events.values()]
+  const ours = new Set(sent.map(({ messageId }) => messageId))
+  const events = [...receiver.events.values()].filter(({ messageId }) => ours.has(messageId))
   for (const { messageId } of sent) {
     for (const type of ['message.sent', 'message.delivered']) {
       const told = events.filter((event) => event.messageId === messageId && event.type === type)
