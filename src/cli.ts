@@ -9,6 +9,7 @@ const HELP = `satchel ${VERSION}: attachments for messaging, wire-compatible wit
   satchel partners create       make a partner with an API key and phone numbers
   satchel partners list         list partners and their phone numbers
   satchel partners update       make what a partner stores ephemeral, or permanent again
+  satchel keys create, revoke   replace an API key by another
   satchel lines list, update    the same for a line
   satchel sweep                 compare the storage with the database, and clean up
   satchel audit                 list what was deleted, when and why
@@ -32,6 +33,7 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   serve: async () => (await import('./cli/serve.ts')).serve,
   check: async () => (await import('./cli/check.ts')).check,
   partners: async () => (await import('./cli/partners.ts')).partners,
+  keys: async () => (await import('./cli/keys.ts')).keys,
   lines: async () => (await import('./cli/lines.ts')).lines,
   sweep: async () => (await import('./cli/sweep.ts')).sweepCommand,
   audit: async () => (await import('./cli/audit.ts')).audit,

@@ -38,14 +38,12 @@ import { deliverMessage } from './messages/deliver.ts'
 import { messageRoutes } from './messages/routes.ts'
 import { messageSchemas } from './messages/wire.ts'
 import { openMetrics } from './metrics.ts'
-import { isPostgres, isS3, openDatabase, openStorage } from './open.ts'
+import { isPostgres, isS3, openBucket, openDatabase, openStorage } from './open.ts'
 import { ensureLines, ensurePartner, newApiKey, PhoneNumberTaken } from './partners/create.ts'
 import { phoneNumberRoutes } from './phone-numbers/routes.ts'
 import { describe } from './remote/address.ts'
 import { createRemote } from './remote/request.ts'
 import { type Secrets, secretsInDatabase, secretsInFolder } from './secrets.ts'
-import { openS3 } from './storage/s3.ts'
-import { parseS3Location } from './storage/s3-location.ts'
 import { traceHandlers } from './telemetry/handlers.ts'
 import { traceRemote } from './telemetry/remote.ts'
 import { noTracer, openTracer, type Tracer } from './telemetry/tracer.ts'
@@ -195,7 +193,7 @@ async function openFiles(config: Config, log: Log, o: { exclusive: boolean }): P
     const storage = await usable('SATCHEL_STORAGE_URL', () => openStorage(storageUrl, { exclusive, credentials }))
     return { storage, direct: undefined, purge, close }
   }
-  const s3 = openS3(parseS3Location(storageUrl), credentials)
+  const s3 = await openBucket(storageUrl, credentials)
   await s3.check().catch((error) => {
     if (!(error instanceof Failure)) throw new ConfigError([`SATCHEL_STORAGE_URL: ${(error as Error).message}.`])
     log.warn({ err: error.cause }, 'the bucket cannot be reached')

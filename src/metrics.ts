@@ -15,9 +15,12 @@ export function openMetrics(o: { jobs: () => Promise<{ waiting: number; failed: 
     labelNames: ['state'],
     registers,
     async collect() {
-      const { waiting, failed } = await o.jobs()
-      this.set({ state: 'waiting' }, waiting)
-      this.set({ state: 'failed' }, failed)
+      this.reset()
+      // Without the database there is no number, and all the other metrics are wanted the more.
+      const jobs = await o.jobs().catch(() => undefined)
+      if (!jobs) return
+      this.set({ state: 'waiting' }, jobs.waiting)
+      this.set({ state: 'failed' }, jobs.failed)
     },
   })
   return {

@@ -7,7 +7,7 @@ import { DatabaseUnusable, openPostgres } from './db/postgres.ts'
 import type { Opened } from './db/schema.ts'
 import { openSqlite } from './db/sqlite.ts'
 import { openDisk } from './storage/disk.ts'
-import { openS3 } from './storage/s3.ts'
+import type { S3 } from './storage/s3.ts'
 import { parseS3Location, type S3Credentials } from './storage/s3-location.ts'
 import type { Storage } from './storage/storage.ts'
 
@@ -45,7 +45,13 @@ export async function openStorage(
   const path = after('file:', url)
   if (path !== undefined) return await openDisk(path, o)
   if (!isS3(url)) throw new RangeError('a storage is named by file:PATH or s3://BUCKET?endpoint=...&region=...')
-  return openS3(parseS3Location(url), o.credentials).storage
+  return (await openBucket(url, o.credentials)).storage
+}
+
+/** The AWS client costs 40 MB and a tenth of a second, so it is loaded only by those who have a bucket. */
+export async function openBucket(url: string, credentials: S3Credentials | undefined): Promise<S3> {
+  const { openS3 } = await import('./storage/s3.ts')
+  return openS3(parseS3Location(url), credentials)
 }
 
 export const isS3 = (url: string): boolean => url.startsWith('s3:')

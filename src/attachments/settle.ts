@@ -88,8 +88,7 @@ async function settle(app: DirectApp, row: AttachmentRow): Promise<void> {
   const storageKey = newStorageKey(app.newId)
   const signal = AbortSignal.timeout(TIME_LIMIT_MS)
   try {
-    if (!(await app.direct.staging.copy(staged, storageKey, signal))) return
-    const uploaded = await readCopy(app, row, storageKey, signal)
+    const uploaded = (await copyStaged(app, row, storageKey, signal)) && (await readCopy(app, row, storageKey, signal))
     if (!uploaded) {
       await app.storage.delete(storageKey)
       return
@@ -103,6 +102,21 @@ async function settle(app: DirectApp, row: AttachmentRow): Promise<void> {
     }
   } catch (error) {
     throw signal.aborted ? new Failure('storage_unavailable', undefined, { cause: error }) : error
+  }
+}
+
+/** False: it is not there any more; another node was faster. Whatever else happens may have made a copy all the same. */
+async function copyStaged(
+  app: DirectApp,
+  row: AttachmentRow,
+  storageKey: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    return await app.direct.staging.copy(stagingKey(row.id), storageKey, signal)
+  } catch (error) {
+    await app.storage.delete(storageKey).catch(() => {})
+    throw error
   }
 }
 

@@ -5,6 +5,19 @@ export function findApiKey(db: Db, keyHash: string): Promise<Row<'api_keys'> | u
   return db.selectFrom('api_keys').selectAll().where('key_hash', '=', keyHash).executeTakeFirst()
 }
 
+export async function insertApiKey(db: Db, row: NewRow<'api_keys'>): Promise<void> {
+  await db.insertInto('api_keys').values(row).execute()
+}
+
+/** Oldest first. */
+export function listApiKeys(db: Db, partnerId: string): Promise<Row<'api_keys'>[]> {
+  return db.selectFrom('api_keys').selectAll().where('partner_id', '=', partnerId).orderBy('created_at').execute()
+}
+
+export async function removeApiKey(db: Db, keyHash: string): Promise<void> {
+  await db.deleteFrom('api_keys').where('key_hash', '=', keyHash).execute()
+}
+
 export async function insertPartner(db: Db, partner: NewRow<'partners'>, keyHash: string): Promise<void> {
   await db.insertInto('partners').values(partner).execute()
   await db

@@ -2,109 +2,16 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { after, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { jpeg } from '../fixtures/media/files.ts'
-import { type Postgres, startPostgres } from '../support/postgres.ts'
-import { runCli, type Server, startServer } from '../support/satchel.ts'
+import { runCli, startServer } from '../support/satchel.ts'
+import { bare, checkTarget, fromFolder, newFolder, sqliteEnv, usedSatchel } from './used.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/satchel.js', import.meta.url))
-const folders: string[] = []
-const newFolder = async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'satchel-move-'))
-  folders.push(folder)
-  return folder
-}
-let postgres: Postgres | undefined
-after(async () => {
-  await postgres?.[Symbol.asyncDispose]()
-  for (const folder of folders) await rm(folder, { recursive: true, force: true })
-})
-
-const bare = (env: Record<string, string>) =>
-  Object.fromEntries(Object.entries(env).filter(([name]) => !/PORT$/.test(name)))
-const sqliteEnv = (folder: string) => ({
-  SATCHEL_DATA_DIR: folder,
-  SATCHEL_DATABASE_URL: `sqlite:${join(folder, 'satchel.sqlite')}`,
-})
-const fromFolder = (folder: string) => [
-  'migrate-data',
-  '--from-database',
-  `sqlite:${join(folder, 'satchel.sqlite')}`,
-  '--from-storage',
-  `file:${join(folder, 'files')}`,
-]
-
-/** A used Satchel, stopped: files, messages, a webhook that is owed, an idempotency key. */
-async function usedSatchel(files = 30) {
-  const dataDir = await newFolder()
-  const server = await startServer({ dataDir, env: { ...sqliteEnv(dataDir), SATCHEL_EGRESS_ALLOW: 'localhost:1' } })
-  const client = server.client()
-  await client.webhookSubscriptions.create({
-    target_url: 'http://localhost:1/hook',
-    subscribed_events: ['message.sent', 'message.delivered'],
-  })
-  const ids: string[] = []
-  for (let n = 0; n < files; n++) {
-    const file = Buffer.concat([jpeg(), Buffer.from(`file ${n}`)])
-    const slot = await client.attachments.create({
-      filename: `${n}.jpg`,
-      content_type: 'image/jpeg',
-      size_bytes: file.length,
-    })
-    assert.equal(
-      (await fetch(slot.upload_url, { method: 'PUT', headers: slot.required_headers, body: file })).status,
-      200,
-    )
-    ids.push(slot.attachment_id)
-  }
-  await client.attachments.delete(ids.pop() ?? '')
-  await send(server, ids[0] ?? '')
-  await sleep(1_000)
-  await server.stop()
-  return { dataDir, apiKey: server.apiKey, ids }
-}
-
-const send = (server: Server, attachment_id: string) =>
-  server.client().chats.create({
-    from: server.phoneNumbers[0] ?? '',
-    to: ['+14155550100'],
-    message: { parts: [{ type: 'media', attachment_id }], idempotency_key: 'once' },
-  })
-
-async function checkTarget(
-  env: Record<string, string>,
-  dataDir: string,
-  used: Awaited<ReturnType<typeof usedSatchel>>,
-) {
-  await using target = await startServer({ dataDir, env: { ...env, SATCHEL_EGRESS_ALLOW: 'localhost:1' } })
-  assert.equal(target.apiKey, used.apiKey)
-  const client = target.client()
-  for (const [n, id] of used.ids.entries()) {
-    const { download_url = '' } = await client.attachments.retrieve(id)
-    const answer = await fetch(download_url)
-    assert.equal(answer.status, 200)
-    assert.ok(
-      Buffer.from(await answer.arrayBuffer())
-        .toString('latin1')
-        .endsWith(`file ${n}`),
-    )
-  }
-  const before = await client.chats.listChats()
-  const repeated = await send(target, used.ids[0] ?? '')
-  assert.equal(repeated.chat.id, before.chats[0]?.id)
-  assert.equal((await client.chats.messages.list(repeated.chat.id)).messages.length, 1)
-  const { subscriptions } = await client.webhookSubscriptions.list()
-  assert.equal(subscriptions.length, 1)
-  assert.match((await runCli(['audit'], target.env)).stdout, /request/)
-  assert.match((await runCli(['sweep'], target.env)).stdout, /Everything fits/)
-}
-
 test('SQLite and disk to SQLite and disk: all arrives; again: all is compared and nothing changes', async () => {
   const used = await usedSatchel()
   const dataDir = await newFolder()
@@ -118,41 +25,6 @@ test('SQLite and disk to SQLite and disk: all arrives; again: all is compared an
   assert.match(again.stdout, /attachments: 29 the same, 0 changed, 0 gone\n/)
   assert.match(again.stdout, /objects: 29 with the SHA-256 of their row\n$/)
   await checkTarget(env, dataDir, used)
-})
-
-test('SQLite to PostgreSQL, and back to SQLite, comes out as it went in', async () => {
-  postgres ??= await startPostgres()
-  const used = await usedSatchel(12)
-  const there = { SATCHEL_DATA_DIR: await newFolder(), SATCHEL_DATABASE_URL: await postgres.createDatabase() }
-  const moved = await runCli(fromFolder(used.dataDir), there)
-  assert.equal(moved.code, 0, moved.stderr)
-  assert.equal((await runCli(fromFolder(used.dataDir), there)).code, 0)
-  const dataDir = await newFolder()
-  const back = sqliteEnv(dataDir)
-  const from = [
-    'migrate-data',
-    '--from-database',
-    there.SATCHEL_DATABASE_URL,
-    '--from-storage',
-    `file:${join(there.SATCHEL_DATA_DIR, 'files')}`,
-  ]
-  const returned = await runCli(from, back)
-  assert.equal(returned.code, 0, returned.stderr)
-  assert.equal((await runCli(from, back)).code, 0)
-  const dump = (folder: string, table: string) =>
-    new DatabaseSync(join(folder, 'satchel.sqlite')).prepare(`select * from ${table} order by 1, 2`).all()
-  for (const table of [
-    'partners',
-    'attachments',
-    'messages',
-    'message_parts',
-    'jobs',
-    'webhook_deliveries',
-    'idempotency_keys',
-  ]) {
-    assert.deepEqual(dump(dataDir, table), dump(used.dataDir, table), table)
-  }
-  await checkTarget(there, there.SATCHEL_DATA_DIR, used)
 })
 
 type Moved = { tables: number; objects: number }

@@ -27,3 +27,16 @@ export async function ask<R extends Record<string, Value>>(
     await client.end()
   }
 }
+
+/** How many rows each table has. */
+export async function countRows(server: Pick<Server, 'dataDir' | 'env'>): Promise<Record<string, number>> {
+  const names = server.env.SATCHEL_DATABASE_URL?.startsWith('postgres')
+    ? `select tablename as name from pg_tables where schemaname = 'public' order by tablename`
+    : `select name from sqlite_master where type = 'table' order by name`
+  const counts: Record<string, number> = {}
+  for (const { name } of await ask<{ name: string }>(server, names)) {
+    const [row] = await ask<{ n: number }>(server, `select count(*) as n from "${name}"`)
+    counts[name] = row?.n ?? 0
+  }
+  return counts
+}

@@ -187,7 +187,7 @@ async function unprivileged(): Promise<{ uid: number; gid: number } | undefined>
   throw new Error('PostgreSQL cannot run as root, and there is neither a user postgres nor nobody')
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()

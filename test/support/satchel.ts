@@ -111,10 +111,12 @@ export async function startServer(o: Options = {}): Promise<Server> {
   }
 }
 
-/** Runs a command of the CLI to its end. */
+/** Runs a command of the CLI to its end; on the database of a server that has the same data folder. */
 export async function runCli(args: string[], env: Record<string, string> = {}) {
+  const { SATCHEL_DATA_DIR: dataDir, SATCHEL_DATABASE_URL: named } = env
+  const database = dataDir && named === undefined ? await databaseFor(dataDir) : undefined
   const child = spawn(process.execPath, [BIN, ...args], {
-    env: { ...bareEnvironment(), ...env },
+    env: { ...bareEnvironment(), ...(database ? { SATCHEL_DATABASE_URL: database } : {}), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let stdout = ''

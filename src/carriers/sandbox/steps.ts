@@ -8,11 +8,21 @@ import { reportDelivery } from '../../messages/deliver.ts'
 import { receiveMessage } from '../../messages/receive.ts'
 import { findOutbound } from '../../messages/rows.ts'
 
+/** A step that overtook an earlier one, on another worker or after a crash, makes up for it: what was said is not said again. */
+const BEFORE: Record<Payload['sandbox.report']['type'], readonly ('sent' | 'delivered')[]> = {
+  sent: [],
+  failed: ['sent'],
+  delivered: ['sent'],
+  read: ['sent', 'delivered'],
+  reply: [],
+}
+
 /** Safe to repeat. A message that was deleted meanwhile has no future. */
 export async function carryOut(app: App, step: Payload['sandbox.report']): Promise<void> {
   const message = await findOutbound(app.db, step.message_id)
   if (!message) return
   const report = { carrierRef: step.message_id, at: app.clock.now() }
+  for (const type of BEFORE[step.code === 3007 ? 'sent' : step.type]) await reportDelivery(app, { ...report, type })
   if (step.type === 'failed') await reportDelivery(app, { ...report, type: 'failed', code: step.code ?? 4001 })
   else if (step.type !== 'reply') await reportDelivery(app, { ...report, type: step.type })
   else await reply(app, step.message_id)
