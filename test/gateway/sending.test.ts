@@ -1,11 +1,10 @@
 /** Messages to the gateway, what it answers and what it reports of them. */
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
 import { Webhook } from 'standardwebhooks'
 import { jpeg } from '../fixtures/media/files.ts'
 import { assertRefused, assertSdkRefused } from '../support/answers.ts'
+import { ask } from '../support/database.ts'
 import { openReceiver } from '../support/receiver.ts'
 import { eventually, lineOf, text, upload } from '../support/scene.ts'
 import { accept, answerWith, report, SECRET } from './double.ts'
@@ -110,8 +109,7 @@ test('a report that repeats or comes late changes nothing and is told to nobody'
   await stage.report({ type: 'sent', message_id: id })
   await stage.report({ type: 'failed', message_id: id })
   assert.equal(await stage.status(id), 'delivered')
-  using db = new DatabaseSync(join(stage.dataDir, 'satchel.sqlite'), { readOnly: true })
-  const types = db.prepare('select type from events where message_id = ?').all(id)
+  const types = await ask<{ type: string }>(server, 'select type from events where message_id = $1', [id])
   assert.deepEqual(
     types.map((row) => row.type),
     ['message.delivered'],
@@ -175,13 +173,9 @@ test('a gateway that is busy gets the message again, the same to the letter unde
 test('a message that cannot be handed over for too long fails with 3007, and can be delivered after all', async () => {
   gateway.answer = answerWith(500)
   const id = await stage.send('+14155550108')
-  using db = new DatabaseSync(join(stage.dataDir, 'satchel.sqlite'))
-  db.exec('pragma busy_timeout = 5000')
-  const bringForward = db.prepare(
-    "update jobs set attempt = 10, run_at = 0 where kind = 'message.send' and attempt > 0 and leased_until = 0",
-  )
+  const bringForward = "update jobs set attempt = 10, run_at = 0 where kind = 'message.send' and attempt > 0"
   await eventually(
-    async () => bringForward.run().changes,
+    async () => (await ask(server, `${bringForward} and leased_until = 0 returning id`)).length,
     (changes) => changes === 1,
   )
   const [data] = await failures(id)

@@ -1,11 +1,10 @@
 /** `POST /sandbox/reset`: back to the state after start, for this partner and no other. */
 import assert from 'node:assert/strict'
-import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { jpeg } from '../fixtures/media/files.ts'
 import { assertRefused, assertSdkRefused } from '../support/answers.ts'
+import { ask, countRows } from '../support/database.ts'
 import { openReceiver, subscribe } from '../support/receiver.ts'
 import { advance, arm, listDeliveries, ok, receive, sandbox } from '../support/sandbox.ts'
 import { type Server, startServer } from '../support/satchel.ts'
@@ -22,17 +21,13 @@ const line = lineOf(server)
 const reset = (apiKey = server.apiKey) => sandbox(server, '/reset', { method: 'POST', apiKey })
 
 /** How many rows each table has, but for the job that is always there. */
-function rowsOf({ dataDir }: Server): Record<string, number> {
-  using db = new DatabaseSync(join(dataDir, 'satchel.sqlite'), { readOnly: true })
-  const tables = db.prepare("select name from sqlite_master where type = 'table' order by name").all()
-  const counts = tables.map(({ name }) => {
-    const own = name === 'jobs' ? "where kind <> 'retention.sweep'" : ''
-    return [name, Number(db.prepare(`select count(*) as n from "${name}" ${own}`).get()?.n)]
-  })
-  return Object.fromEntries(counts)
+async function rowsOf(of: Server): Promise<Record<string, number>> {
+  const [plan] = await ask<{ n: number }>(of, "select count(*) as n from jobs where kind = 'retention.sweep'")
+  const counts = await countRows(of)
+  return { ...counts, jobs: (counts.jobs ?? 0) - (plan?.n ?? 0) }
 }
 
-const atStart = rowsOf(server)
+const atStart = await rowsOf(server)
 
 async function fill(): Promise<{ attachment: string; url: string; chat: string; message: string; upload: string }> {
   await subscribe(client, receiver.url(), ['message.sent', 'message.delivered', 'message.received', 'chat.created'])

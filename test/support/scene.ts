@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type LinqAPIV3 from '@linqapp/sdk'
+import { countRows } from './database.ts'
 import { runCli, type Server } from './satchel.ts'
 
 export type Declared = { filename: string; content_type: string; size_bytes: number }
@@ -58,18 +58,17 @@ export async function eventually<T>(ask: () => Promise<T>, good: (value: T) => b
 }
 
 /** Everything the server keeps: how many rows of each kind, and the files of the storage and of the spool. */
-export async function keptBy({ dataDir }: Server) {
-  using db = new DatabaseSync(join(dataDir, 'satchel.sqlite'), { readOnly: true })
-  const count = (table: string) => Number(db.prepare(`select count(*) as n from ${table}`).get()?.n)
+export async function keptBy(server: Server) {
+  const rows = await countRows(server)
   const files = async (folder: string) => {
-    const entries = await readdir(join(dataDir, folder), { recursive: true, withFileTypes: true })
+    const entries = await readdir(join(server.dataDir, folder), { recursive: true, withFileTypes: true })
     return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
   }
   return {
-    attachments: count('attachments'),
-    chats: count('chats'),
-    messages: count('messages'),
-    keys: count('idempotency_keys'),
+    attachments: rows.attachments,
+    chats: rows.chats,
+    messages: rows.messages,
+    keys: rows.idempotency_keys,
     files: [...(await files('files')), ...(await files('spool'))].sort(),
   }
 }
