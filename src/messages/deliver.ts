@@ -41,8 +41,8 @@ export async function deliverMessage(app: App, id: string, attempt: number, sign
   await moveMessage(app.db, id, ['pending'], { delivery_status: 'queued' })
   try {
     const { carrierRef } = await app.carrier.send(outbound, signal)
-    await setCarrierRef(app.db, id, carrierRef)
-    if (message.deleted_at !== null) await inTransaction(app.db, (tx) => dropDeleted(tx, id))
+    const isDeleted = await setCarrierRef(app.db, id, carrierRef)
+    if (isDeleted) await inTransaction(app.db, (tx) => dropDeleted(tx, id))
   } catch (error) {
     const refused = error instanceof CarrierRefused
     if (!refused && attempt < ATTEMPTS) throw error

@@ -125,8 +125,15 @@ export function findByCarrierRef(
     .executeTakeFirst()
 }
 
-export async function setCarrierRef(db: Db, id: string, carrierRef: string): Promise<void> {
-  await db.updateTable('messages').set({ carrier_ref: carrierRef }).where('id', '=', id).execute()
+/** The carrier has the message. True when it was deleted meanwhile, and is to be removed now. */
+export async function setCarrierRef(db: Db, id: string, carrierRef: string): Promise<boolean> {
+  const row = await db
+    .updateTable('messages')
+    .set({ carrier_ref: carrierRef })
+    .where('id', '=', id)
+    .returning('deleted_at')
+    .executeTakeFirst()
+  return row !== undefined && row.deleted_at !== null
 }
 
 export function findIdempotencyKey(

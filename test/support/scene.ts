@@ -65,10 +65,10 @@ export async function keptBy(server: Server) {
     return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
   }
   return {
-    attachments: rows.attachments,
-    chats: rows.chats,
-    messages: rows.messages,
-    keys: rows.idempotency_keys,
+    attachments: rows.attachments ?? 0,
+    chats: rows.chats ?? 0,
+    messages: rows.messages ?? 0,
+    keys: rows.idempotency_keys ?? 0,
     files: [...(await files('files')), ...(await files('spool'))].sort(),
   }
 }
