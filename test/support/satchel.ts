@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import LinqAPIV3 from '@linqapp/sdk'
 
 const BIN = fileURLToPath(new URL('../../bin/satchel.js', import.meta.url))
-const START_LIMIT_MS = 30_000
+const START_LIMIT_MS = 120_000
 
 export type Server = {
   /** Origins without a slash at the end. */
