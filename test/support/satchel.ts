@@ -12,7 +12,7 @@ import LinqAPIV3 from '@linqapp/sdk'
 import { databaseFor, dropDatabase } from './postgres.ts'
 
 const BIN = fileURLToPath(new URL('../../bin/satchel.js', import.meta.url))
-const START_LIMIT_MS = 30_000
+const START_LIMIT_MS = 120_000
 
 export type Server = {
   /** Origins without a slash at the end. */

@@ -47,7 +47,7 @@ export async function createPartner(server: Server, phoneNumber: string) {
 }
 
 /** Asks until the answer is good; a generous limit, since machines are slow now and then. */
-export async function eventually<T>(ask: () => Promise<T>, good: (value: T) => boolean, limitMs = 15_000): Promise<T> {
+export async function eventually<T>(ask: () => Promise<T>, good: (value: T) => boolean, limitMs = 60_000): Promise<T> {
   const end = Date.now() + limitMs
   for (;;) {
     const value = await ask()
