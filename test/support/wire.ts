@@ -154,7 +154,7 @@ export async function modeOf(path: string): Promise<number> {
 }
 
 /** Asks until it is so; fails with `what` after `limitMs`. */
-export async function until(what: string, isSo: () => Promise<boolean> | boolean, limitMs = 15_000): Promise<void> {
+export async function until(what: string, isSo: () => Promise<boolean> | boolean, limitMs = 60_000): Promise<void> {
   for (const limit = Date.now() + limitMs; !(await isSo()); await sleep(25)) {
     assert.ok(Date.now() < limit, `not within ${limitMs} ms: ${what}`)
   }
