@@ -16,7 +16,7 @@ import { once } from '../messages/idempotency.ts'
 import { setCarrierRef } from '../messages/rows.ts'
 import { insertPartner } from '../partners/rows.ts'
 import { claimDeliveries } from '../webhooks/claim.ts'
-import { insertDeliveries, insertSubscription, updateDelivery } from '../webhooks/rows.ts'
+import { insertAttempt, insertDeliveries, insertSubscription, updateDelivery } from '../webhooks/rows.ts'
 import type { Pair } from './conformance.ts'
 import type { Opened } from './schema.ts'
 import { inTransaction } from './transaction.ts'
@@ -183,6 +183,31 @@ export function raceConformance(open: () => Promise<Pair>): void {
       )
       assert.ok(types.includes('read'))
     }
+  })
+
+  test('an attempt is recorded once, and only while its delivery is there', async () => {
+    await using pair = await open()
+    const row = delivery(await newPartner(pair.a), 'chat')
+    const tried = { id: newId(), delivery_id: row.id, started_at: 1, latency_ms: 1, url: 'x', headers: '{}' }
+    const record = (opened: Opened) => inTransaction(opened.db, (tx) => insertAttempt(tx, tried))
+    assert.equal(await record(pair.a), false)
+    await insertDeliveries(pair.a.db, [row])
+    assert.deepEqual([await record(pair.a), await record(pair.b)], [true, false])
+    // A removal waits for the attempt that is being recorded, and takes it along.
+    const recorded = Promise.withResolvers<void>()
+    const other = { ...tried, id: newId() }
+    const recording = inTransaction(pair.a.db, async (tx) => {
+      assert.equal(await insertAttempt(tx, other), true)
+      recorded.resolve()
+      await sleep(200)
+    })
+    await recorded.promise
+    await inTransaction(pair.b.db, async (tx) => {
+      await tx.deleteFrom('webhook_deliveries').where('id', '=', row.id).execute()
+      await tx.deleteFrom('webhook_attempts').where('delivery_id', '=', row.id).execute()
+    })
+    await recording
+    assert.deepEqual(await pair.a.db.selectFrom('webhook_attempts').selectAll().execute(), [])
   })
 
   test('webhooks of a chat go one after the other in their order, however many claim', async () => {

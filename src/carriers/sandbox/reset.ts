@@ -14,6 +14,8 @@ export async function resetPartner(app: App, partnerId: string): Promise<void> {
     await tx.deleteFrom('chat_handles').where('chat_id', 'in', chats).execute()
     await tx.deleteFrom('chats').where('partner_id', '=', partnerId).execute()
     await tx.deleteFrom('idempotency_keys').where('partner_id', '=', partnerId).execute()
+    // Who is recording an attempt is waited for; who comes later finds no delivery any more.
+    await tx.selectFrom('webhook_deliveries').select('id').where('partner_id', '=', partnerId).forUpdate().execute()
     await tx.deleteFrom('webhook_attempts').where('delivery_id', 'in', deliveries).execute()
     await tx.deleteFrom('webhook_deliveries').where('partner_id', '=', partnerId).execute()
     await tx.deleteFrom('events').where('partner_id', '=', partnerId).execute()
