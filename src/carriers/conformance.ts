@@ -14,6 +14,7 @@ import { openSqlite } from '../db/sqlite.ts'
 import { randomHex, uuidv7 } from '../ids.ts'
 import { openLog } from '../log.ts'
 import { deliverMessage } from '../messages/deliver.ts'
+import { deleteMessage } from '../messages/read.ts'
 import { findOutbound } from '../messages/rows.ts'
 import { createChat } from '../messages/send.ts'
 import { openMetrics } from '../metrics.ts'
@@ -87,6 +88,18 @@ export function carrierConformance(name: string, open: (base: Base) => Promise<O
       const [one, two] = [await deliver(), await deliver()]
       assert.notEqual(one.carrierRef, two.carrierRef)
       assert.deepEqual([await timesTaken(one.id), await timesTaken(two.id)], [1, 1])
+    })
+
+    test('a message that is deleted while it is handed over was sent, and is removed', async () => {
+      const { id, partnerId } = await accept()
+      const send: Carrier['send'] = async (message, signal) => {
+        const taken = await side.carrier.send(message, signal)
+        await deleteMessage(app, partnerId, id)
+        return taken
+      }
+      await deliverMessage({ ...app, carrier: { send } }, id, 1, signal())
+      assert.equal(await timesTaken(id), 1)
+      assert.equal(await findOutbound(app.db, id), undefined)
     })
 
     test('sent, delivered and read are kept with their times and told once each', async () => {
