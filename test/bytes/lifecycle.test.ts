@@ -225,7 +225,7 @@ describe('configuration (the whole table is in src/config.test.ts)', () => {
   const bad: [string, string, RegExp][] = [
     ['SATCHEL_PORT', 'http', /not a port number/],
     ['SATCHEL_CDN_URL', 'https://cdn.example.com/?a=1', /not an http or https URL/],
-    ['SATCHEL_STORAGE_URL', 's3://bucket', /must be file:PATH/],
+    ['SATCHEL_STORAGE_URL', 'ftp://bucket', /must be file:PATH/],
     ['SATCHEL_API_KEY', 'short', /8 to 512 printable/],
     ['SATCHEL_API_KEY_FILE', '/dev/null', /SATCHEL_API_KEY_FILE names is empty/],
     ['SATCHEL_PROT', '1', /not a variable of Satchel/],
