@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { App } from '../app.ts'
 import { getSendable } from '../attachments/get.ts'
 import { holdAttachments, insertAttachment, removeAttachment } from '../attachments/rows.ts'
+import { carryOut } from '../carriers/sandbox/steps.ts'
 import { findOrCreateChat } from '../chats/open.ts'
 import { type Chat, findChat } from '../chats/rows.ts'
 import { systemClock } from '../clock.ts'
@@ -183,6 +184,26 @@ export function raceConformance(open: () => Promise<Pair>): void {
       )
       assert.ok(types.includes('read'))
     }
+  })
+
+  test('steps of the pretend network that overtake each other are told in the order of the plan', async () => {
+    await using pair = await open()
+    const chat = await newChat(pair.a)
+    const message = await inTransaction(pair.a.db, (tx) => accept(tx, chat))
+    await setCarrierRef(pair.a.db, message.id, message.id)
+    const step = { message_id: message.id, code: 4001 as const }
+    for (const type of ['delivered', 'failed', 'sent'] as const)
+      await carryOut(appOf(pair.a) as unknown as App, { ...step, type })
+    const events = await pair.b.db
+      .selectFrom('events')
+      .select('type')
+      .where('message_id', '=', message.id)
+      .orderBy('id')
+      .execute()
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      ['message.sent', 'message.failed', 'message.delivered'],
+    )
   })
 
   test('an attempt is recorded once, and only while its delivery is there', async () => {

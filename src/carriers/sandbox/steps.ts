@@ -23,8 +23,11 @@ export async function carryOut(app: App, step: Payload['sandbox.report']): Promi
   if (!message) return
   const report = { carrierRef: step.message_id, at: app.clock.now() }
   for (const type of BEFORE[step.code === 3007 ? 'sent' : step.type]) await reportDelivery(app, { ...report, type })
-  if (step.type === 'failed') await reportDelivery(app, { ...report, type: 'failed', code: step.code ?? 4001 })
-  else if (step.type !== 'reply') await reportDelivery(app, { ...report, type: step.type })
+  if (step.type === 'failed' || (step.type === 'delivered' && step.code !== undefined)) {
+    await reportDelivery(app, { ...report, type: 'failed', code: step.code ?? 4001 })
+  }
+  if (step.type === 'failed') return
+  if (step.type !== 'reply') await reportDelivery(app, { ...report, type: step.type })
   else await reply(app, step.message_id)
 }
 
