@@ -78,7 +78,7 @@ export function openOutbox({ url, version, log }: { url: string; version: string
       clearInterval(timer)
       const end = performance.now() + LAST_POST_MS
       await Promise.race([posting, new Promise((resolve) => setTimeout(resolve, LAST_POST_MS).unref())])
-      while (waiting.length > 0 && performance.now() < end) await post(Math.max(end - performance.now(), 1))
+      while (waiting.length > 0 && performance.now() < end) await post(Math.max(Math.ceil(end - performance.now()), 1))
       closing.abort()
       await posting
     },
