@@ -2,8 +2,8 @@
  * What a request costs while the tables grow: `npm run scaling -- --sizes 10000,1000000` prints the tables of docs/scaling.md.
  * One PostgreSQL, one database and one real server for each size, filled with generated rows; then rounds that take the sizes
  * in turn, so that whatever else the machine does weighs on all of them alike.
- * `--server URL` uses a PostgreSQL that runs, and finds databases filled earlier there again. Sizes are multiples of 10,000;
- * `--messages` caps the messages beside them.
+ * `--server URL` uses a PostgreSQL that runs, changes its settings, and finds databases filled earlier there again.
+ * Sizes are multiples of 10,000; `--messages` caps the messages beside them.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
