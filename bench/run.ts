@@ -101,7 +101,11 @@ if (targets.includes(satchelGrown)) await fillGrown()
 
 const began = Date.now()
 const measured: Measured[] = []
-for (const step of steps) await measureStep(step)
+try {
+  for (const step of steps) await measureStep(step)
+} finally {
+  for (const target of targets) await target.release?.()
+}
 
 const results: Results = {
   at: new Date(began).toISOString(),

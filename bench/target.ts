@@ -31,6 +31,8 @@ export type Target = {
   /** Why it cannot run here; undefined when it can. Installs what it needs. */
   missing?(): Promise<string | undefined>
   start(folder: string, tools: Tools): Promise<Running>
+  /** Ends what `missing` has started for all of its runs. */
+  release?(): Promise<unknown>
 }
 
 export type Tools = {

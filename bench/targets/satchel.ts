@@ -1,6 +1,7 @@
 /** Satchel itself, as its users start it: signatures checked, SHA-256, content judged, bytes and rows synced. */
 import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
+import { type Postgres, startPostgres } from '../../test/support/postgres.ts'
 import { LARGE, SMALL } from '../bodies.ts'
 import type { Request } from '../load.ts'
 import { Program } from '../process.ts'
@@ -20,19 +21,26 @@ export const satchel: Target = {
   start: (folder, tools) => startSatchel(folder, tools, {}),
 }
 
-/** PostgreSQL: `SATCHEL_BENCH_POSTGRES_URL` names an empty database. */
+let postgres: Postgres | undefined
+
+/** With a PostgreSQL of its own, synced commits, the rest by its defaults. */
 export const satchelPostgres: Target = {
   name: 'satchel-postgres',
   kind: 'ours',
   about: 'Satchel on PostgreSQL and disk, one process',
   async missing() {
-    const url = process.env.BENCH_POSTGRES_URL
-    if (!url) return 'BENCH_POSTGRES_URL does not name an empty database'
-    const probe = new Program(process.execPath, [BIN, 'config', '--print'], { env: { SATCHEL_DATABASE_URL: url } })
-    await probe.waitFor(() => probe.child.exitCode !== null)
-    return probe.child.exitCode === 0 ? undefined : 'this build of Satchel does not know PostgreSQL'
+    try {
+      postgres ??= await startPostgres({ durable: true })
+      return undefined
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error)
+    }
   },
-  start: (folder, tools) => startSatchel(folder, tools, { SATCHEL_DATABASE_URL: process.env.BENCH_POSTGRES_URL ?? '' }),
+  start: async (folder, tools) => {
+    if (!postgres) throw new Error('PostgreSQL was not started')
+    return await startSatchel(folder, tools, { SATCHEL_DATABASE_URL: postgres.url() })
+  },
+  release: async () => postgres?.[Symbol.asyncDispose](),
 }
 
 export type RunningSatchel = Running & {

@@ -1,12 +1,11 @@
 /**
- * SQLite through node:sqlite, under Kysely: one connection, write-ahead log, every commit synced (synchronous=FULL).
- * node:sqlite is synchronous, so waiting for another process's lock is done here, between tries, and never blocks the
- * event loop. Prepared statements are kept: Kysely prepares each query anew, which costs more than running it.
+ * SQLite through node:sqlite, under Kysely: write-ahead log, every commit synced (synchronous=FULL). One connection changes
+ * and has group commit (sqlite-writer.ts), one reads and sees only what is committed. node:sqlite is synchronous, so waiting
+ * for another process's lock is done here, between tries, and never blocks the event loop.
  */
 import { chmodSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { DatabaseSync } from 'node:sqlite'
 import {
   CompiledQuery,
   type DatabaseConnection,
@@ -19,32 +18,30 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
-import { Failure } from '../failure.ts'
 import { migrate } from './migrate.ts'
 import type { Db, Opened, Schema } from './schema.ts'
+import { isBusy, Statements, whenFree } from './sqlite-statements.ts'
+import { type Turn, Writer } from './sqlite-writer.ts'
 
-const BUSY_WAIT_MS = 5_000
-const BUSY_STEP_MS = 25
-const STATEMENTS_KEPT = 500
-
-/** SQLite result codes (https://sqlite.org/rescode.html). */
-const SQLITE_BUSY = 5
-const SQLITE_LOCKED = 6
-const SQLITE_IOERR = 10
-const SQLITE_FULL = 13
+const PRAGMAS = ['journal_mode = wal', 'synchronous = full', 'foreign_keys = on', 'temp_store = memory']
 
 /** Opens and migrates the file, which it makes with its folder (mode 0600) when it is missing. */
 export async function openSqlite(path: string): Promise<Opened> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-  const database = new DatabaseSync(path)
+  const writing = await openFile(path)
   chmodSync(path, 0o600)
-  const connection = new SqliteConnection(database)
-  const db: Db = new Kysely<Schema>({ dialect: sqliteDialect(connection) })
-  for (const pragma of ['journal_mode = wal', 'synchronous = full', 'foreign_keys = on', 'temp_store = memory']) {
-    await connection.executeQuery(CompiledQuery.raw(`pragma ${pragma}`))
-  }
+  const reading = await openFile(path)
+  const db: Db = new Kysely<Schema>({ dialect: sqliteDialect(new Writer(writing), reading) })
   const migrated = await migrate(db)
   return { db, skipLocked: false, migrated, [Symbol.asyncDispose]: () => db.destroy() }
+}
+
+async function openFile(path: string): Promise<Statements> {
+  const statements = new Statements(new DatabaseSync(path))
+  for (const pragma of PRAGMAS) {
+    await whenFree(() => statements.execute(CompiledQuery.raw(`pragma ${pragma}`)))
+  }
+  return statements
 }
 
 /** The lock of the process that has a data folder, and of the one that uses a database outside of its data folder. */
@@ -62,24 +59,29 @@ export function lockFile(path: string): Disposable | undefined {
     lock.exec('begin exclusive')
   } catch (error) {
     lock.close()
-    if (resultCode(error) === SQLITE_BUSY) return undefined
+    if (isBusy(error)) return undefined
     throw error
   }
   return { [Symbol.dispose]: () => lock.close() }
 }
 
-function sqliteDialect(connection: SqliteConnection): Dialect {
+function sqliteDialect(writer: Writer, reading: Statements): Dialect {
   return {
-    createAdapter: () => new TransactionalDdl(),
-    createDriver: () => sqliteDriver(connection),
+    createAdapter: () => new OurAdapter(),
+    createDriver: () => sqliteDriver(writer, reading),
     createIntrospector: (db) => new SqliteIntrospector(db),
     createQueryCompiler: () => new WithoutRowLocks(),
   }
 }
 
-/** SQLite can roll back DDL; saying so makes Kysely run a migration inside one transaction. */
-class TransactionalDdl extends SqliteAdapter {
+class OurAdapter extends SqliteAdapter {
+  /** SQLite can roll back DDL; saying so makes Kysely run a migration inside one transaction. */
   override get supportsTransactionalDdl(): boolean {
+    return true
+  }
+
+  /** Who has to wait for whom is known better here: Kysely would let nobody read while someone writes. */
+  override get supportsMultipleConnections(): boolean {
     return true
   }
 }
@@ -100,46 +102,50 @@ const LOCKS = new Set<string | undefined>([
   'NoWait',
 ])
 
-function sqliteDriver(connection: SqliteConnection): Driver {
+function sqliteDriver(writer: Writer, reading: Statements): Driver {
+  const laneOf = (connection: DatabaseConnection) => connection as Lane
   return {
     init: async () => {},
-    acquireConnection: async () => connection,
+    acquireConnection: async () => new Lane(writer, reading),
     releaseConnection: async () => {},
-    // "immediate": take the write lock first, so that a transaction which reads before it writes cannot fail half way.
-    beginTransaction: async () => connection.run('begin immediate'),
-    commitTransaction: async () => connection.run('commit'),
-    rollbackTransaction: async () => connection.rollback(),
-    savepoint: async (_, name) => connection.run(`savepoint ${name}`),
-    rollbackToSavepoint: async (_, name) => connection.run(`rollback to ${name}`),
-    releaseSavepoint: async (_, name) => connection.run(`release ${name}`),
-    destroy: async () => connection.close(),
+    beginTransaction: (connection) => laneOf(connection).begin(),
+    commitTransaction: (connection) => laneOf(connection).commit(),
+    rollbackTransaction: (connection) => laneOf(connection).rollback(),
+    savepoint: async (connection, name) => laneOf(connection).run(`savepoint ${name}`),
+    rollbackToSavepoint: async (connection, name) => laneOf(connection).run(`rollback to ${name}`),
+    releaseSavepoint: async (connection, name) => laneOf(connection).run(`release ${name}`),
+    async destroy() {
+      // The writer last: whoever closes the file last moves the log into it.
+      reading.close()
+      await writer.close()
+    },
   }
 }
 
-class SqliteConnection implements DatabaseConnection {
-  readonly #database: DatabaseSync
-  readonly #statements = new Map<string, StatementSync>()
-  /** Since when every write has found another process's lock; undefined once one has succeeded. */
-  #lockedOutSince: number | undefined
+/** What Kysely takes for a connection: in a transaction a turn on the writer, otherwise nothing of its own. */
+class Lane implements DatabaseConnection {
+  readonly #writer: Writer
+  readonly #reading: Statements
+  #turn: Turn | undefined
 
-  constructor(database: DatabaseSync) {
-    this.#database = database
+  constructor(writer: Writer, reading: Statements) {
+    this.#writer = writer
+    this.#reading = reading
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    const parameters = query.parameters as (string | number | bigint | null)[]
-    // PostgreSQL cannot keep it, and SQLite's own functions end a text there.
-    if (parameters.some((value) => typeof value === 'string' && value.includes('\0'))) {
-      throw new Failure('bad_parameter', 'A text holds a NUL character')
+    if (this.#turn) return this.#writer.execute<R>(this.#turn, query)
+    if (isRead(query)) return await whenFree(() => this.#reading.execute<R>(query))
+    const turn = await this.#writer.begin()
+    let result: QueryResult<R>
+    try {
+      result = this.#writer.execute<R>(turn, query)
+    } catch (error) {
+      await this.#writer.rollback(turn)
+      throw error
     }
-    const reads = query.query.kind === 'SelectQueryNode'
-    const returnsRows = reads || query.query.kind === 'RawNode' || 'returning' in query.query
-    return this.#retryWhileBusy({ reads }, () => {
-      const statement = this.#prepare(query.sql)
-      if (returnsRows) return { rows: statement.all(...parameters) as R[] }
-      const { changes } = statement.run(...parameters)
-      return { rows: [], numAffectedRows: BigInt(changes) }
-    })
+    await this.#writer.commit(turn)
+    return result
   }
 
   // biome-ignore lint/correctness/useYield: nothing here streams rows; the interface asks for the method.
@@ -147,61 +153,31 @@ class SqliteConnection implements DatabaseConnection {
     throw new Error('streaming queries are not supported on SQLite')
   }
 
-  async run(sql: string): Promise<void> {
-    await this.#retryWhileBusy({ reads: false }, () => this.#prepare(sql).run())
+  async begin(): Promise<void> {
+    this.#turn = await this.#writer.begin()
   }
 
-  /** SQLite may have rolled back by itself (disk full): then there is nothing left to do. */
+  async commit(): Promise<void> {
+    await this.#writer.commit(this.#takeTurn())
+  }
+
+  /** Kysely also calls it after a commit that failed: then there is nothing left to do. */
   async rollback(): Promise<void> {
-    try {
-      this.#prepare('rollback').run()
-    } catch (error) {
-      if (!(error instanceof Error && error.message.includes('no transaction is active'))) throw error
-    }
+    if (this.#turn) await this.#writer.rollback(this.#takeTurn())
   }
 
-  close(): void {
-    this.#statements.clear()
-    this.#database.close()
+  run(sql: string): void {
+    if (this.#turn) this.#writer.run(this.#turn, sql)
   }
 
-  #prepare(sql: string): StatementSync {
-    const known = this.#statements.get(sql)
-    if (known) return known
-    if (this.#statements.size >= STATEMENTS_KEPT) this.#statements.clear()
-    const statement = this.#database.prepare(sql)
-    this.#statements.set(sql, statement)
-    return statement
-  }
-
-  /** Everyone waits in line for this connection, so the patience is the line's: five seconds each would add up. */
-  async #retryWhileBusy<T>({ reads }: { reads: boolean }, work: () => T): Promise<T> {
-    for (;;) {
-      try {
-        const result = work()
-        if (!reads) this.#lockedOutSince = undefined
-        return result
-      } catch (error) {
-        const code = resultCode(error)
-        if (code !== SQLITE_BUSY && code !== SQLITE_LOCKED) throw translate(error, code)
-        this.#lockedOutSince ??= performance.now()
-        if (performance.now() - this.#lockedOutSince >= BUSY_WAIT_MS) throw translate(error, code)
-        await sleep(BUSY_STEP_MS)
-      }
-    }
+  #takeTurn(): Turn {
+    const turn = this.#turn
+    if (!turn) throw new Error('there is no transaction')
+    this.#turn = undefined
+    return turn
   }
 }
 
-function resultCode(error: unknown): number | undefined {
-  const code = error instanceof Error && 'errcode' in error ? error.errcode : undefined
-  return typeof code === 'number' ? code & 0xff : undefined
-}
-
-function translate(error: unknown, code: number | undefined): unknown {
-  if (code === SQLITE_BUSY || code === SQLITE_LOCKED) {
-    return new Failure('database_unavailable', 'The database is busy; try again', { cause: error })
-  }
-  if (code === SQLITE_FULL) return new Failure('database_unavailable', 'The disk is full', { cause: error })
-  if (code === SQLITE_IOERR) return new Failure('database_failed', undefined, { cause: error })
-  return error
-}
+/** Of raw statements those that can do nothing but read. */
+const isRead = ({ query, sql }: CompiledQuery): boolean =>
+  query.kind === 'SelectQueryNode' || (query.kind === 'RawNode' && /^\s*(select|pragma|explain)\b/i.test(sql))

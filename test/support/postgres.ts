@@ -33,8 +33,8 @@ export type Postgres = {
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** Rejects with what is missing; never resolves without a server. */
-export async function startPostgres(): Promise<Postgres> {
+/** Rejects with what is missing; never resolves without a server. `durable`: commits are synced, which tests can do without. */
+export async function startPostgres({ durable = false } = {}): Promise<Postgres> {
   const binaries = await findBinaries()
   const user = await unprivileged()
   const folder = await mkdtemp(join(tmpdir(), 'satchel-postgres-'))
@@ -58,7 +58,7 @@ export async function startPostgres(): Promise<Postgres> {
       port,
       listen_addresses: '127.0.0.1',
       unix_socket_directories: folder,
-      fsync: 'off',
+      fsync: durable ? 'on' : 'off',
       max_connections: 400,
     }
     const args = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
