@@ -13,6 +13,7 @@ export const INDEXES_LEFT_OUT = [
   'messages_by_carrier_ref',
   'chats_by_activity',
   'chat_handles_by_handle',
+  'chat_handles_by_address',
 ]
 
 /** At most as many messages as attachments. */
@@ -69,89 +70,111 @@ const IN_BLOCK = `select case when r < 2000 then 0 when r < 4000 then 1 + (r - 2
   when r < 6000 then 5 + (r - 4000) / 100 when r < 8000 then 25 + (r - 6000) / 20
   when r < 9600 then 125 + (r - 8000) / 4 else 525 + (r - 9600) end`
 
-type Step = { about: string; text: string }
+/** Of a chat in a thousand the other one has an e-mail address; these chats are all the main partner's. */
+export const addressHandles = `update chat_handles set handle = 'Guest' || c || '@Example.com'
+  from generate_series(0, scaling.messages() / 10000 * 925 - 1, 1000) as c
+  where id = scaling.handle_id(c, 1) and handle not like '%@%'`
 
-const attachments = (
-  from: number,
-  end: number,
-) => `insert into attachments (id, partner_id, filename, declared_type, content_type, size_bytes, status, source,
-        storage_key, sha256, refusal, refusal_message, created_at, upload_expires_at, completed_at)
-      select scaling.uuid(t, a), scaling.partner_of(c), 'IMG_' || i || '.jpg', 'image/jpeg', 'image/jpeg',
-        20000 + i * 7919 % 4000000, case when i % 20 > 1 then 'complete' when i % 20 = 1 then 'failed' else 'pending' end,
-        case when i % 4 = 0 then 'upload' when i % 4 = 1 then 'url' else 'inbound' end,
-        case when i % 20 > 1 then 'media/' || substr(k, 17, 2) || '/' || scaling.uuid(t + 900, k) end,
-        case when i % 20 > 1 then k || a end, case when i % 20 = 1 then 'content_mismatch' end,
-        case when i % 20 = 1 then 'The bytes are not what was declared' end, t, t + 900000,
-        case when i % 20 > 1 then t + 2000 end
-      from (select i, scaling.time_of(i) as t, md5('a' || i::text) as a, md5('k' || i::text) as k, scaling.chat_of(i) as c
-        from generate_series(${from}::bigint, ${end - 1}) as i offset 0) as x`
+/** Run for all numbers below `count`, a part of them at a time, so that progress shows and no statement is huge. */
+export type Step = { about: string; count: number; text(from: number, end: number): string }
 
-/** Lists that may run side by side. */
+const series = (from: number, end: number) => `generate_series(${from}::bigint, ${end - 1}) as i`
+
+/** Lists that may run side by side; within a list in order, since ids that ascend fill an index without splits in its middle. */
 export function fillSteps({ size, messages }: Sizes): Step[][] {
   const chats = (messages / 10_000) * 925
   const soon = Date.now() + 86_400_000
-  const series = (count: number) => `from generate_series(0::bigint, ${count - 1}) as i`
   return [
     [
-      { about: 'attachments, first half', text: attachments(0, size / 2) },
+      {
+        about: 'attachments',
+        count: size,
+        text: (from, end) => `
+          insert into attachments (id, partner_id, filename, declared_type, content_type, size_bytes, status, source,
+            storage_key, sha256, refusal, refusal_message, created_at, upload_expires_at, completed_at)
+          select scaling.uuid(t, a), scaling.partner_of(c), 'IMG_' || i || '.jpg', 'image/jpeg', 'image/jpeg',
+            20000 + i * 7919 % 4000000, case when i % 20 > 1 then 'complete' when i % 20 = 1 then 'failed' else 'pending' end,
+            case when i % 4 = 0 then 'upload' when i % 4 = 1 then 'url' else 'inbound' end,
+            case when i % 20 > 1 then 'media/' || substr(k, 17, 2) || '/' || scaling.uuid(t + 900, k) end,
+            case when i % 20 > 1 then k || a end, case when i % 20 = 1 then 'content_mismatch' end,
+            case when i % 20 = 1 then 'The bytes are not what was declared' end, t, t + 900000,
+            case when i % 20 > 1 then t + 2000 end
+          from (select i, scaling.time_of(i) as t, md5('a' || i::text) as a, md5('k' || i::text) as k,
+            scaling.chat_of(i) as c from ${series(from, end)} offset 0) as x`,
+      },
       {
         about: 'jobs that wait for their time (a tenth)',
-        text: `insert into jobs (id, kind, payload, run_at, attempt, leased_until, created_at)
+        count: size / 10,
+        text: (from, end) => `
+          insert into jobs (id, kind, payload, run_at, attempt, leased_until, created_at)
           select scaling.uuid(scaling.time_of(i), md5('j' || i::text)), 'upload.settle',
             '{"attachment_id":"' || scaling.attachment_id(i) || '","last":true}', ${soon} + i, 0, 0, ${soon}
-          ${series(size / 10)}`,
+          from ${series(from, end)}`,
       },
     ],
-    [{ about: 'attachments, second half', text: attachments(size / 2, size) }],
     [
       {
         about: 'chats',
-        text: `insert into chats (id, partner_id, phone_number, is_group, service, recipients_key, health_status,
+        count: chats,
+        text: (from, end) => `
+          insert into chats (id, partner_id, phone_number, is_group, service, recipients_key, health_status,
             health_updated_at, created_at, updated_at)
           select scaling.chat_id(i), scaling.partner_of(i), scaling.line_of(i), 0, 'iMessage', '+1' || (2100000000 + i),
             'HEALTHY', scaling.time_of(0), scaling.time_of(0),
             scaling.time_of(('x' || substr(md5('u' || i::text), 1, 8))::bit(32)::bigint % scaling.messages())
-          ${series(chats)}`,
+          from ${series(from, end)}`,
       },
       {
         about: 'chat_handles (two a chat)',
-        text: `insert into chat_handles (id, chat_id, position, handle, service, status, is_me, joined_at)
+        count: chats,
+        text: (from, end) => `
+          insert into chat_handles (id, chat_id, position, handle, service, status, is_me, joined_at)
           select scaling.handle_id(i, p), scaling.chat_id(i), p,
             case when p = 0 then scaling.line_of(i) else '+1' || (2100000000 + i) end, 'iMessage', 'active',
             1 - p, scaling.time_of(0)
-          from generate_series(0::bigint, ${chats - 1}) as i, generate_series(0, 1) as p`,
+          from ${series(from, end)}, generate_series(0, 1) as p`,
       },
       {
         about: 'messages',
-        text: `insert into messages (id, chat_id, partner_id, direction, sender_handle_id, delivery_status, service, trace_id,
+        count: messages,
+        text: (from, end) => `
+          insert into messages (id, chat_id, partner_id, direction, sender_handle_id, delivery_status, service, trace_id,
             carrier_ref, created_at, updated_at, sent_at, delivered_at, read_at)
           select scaling.uuid(t, m), scaling.chat_id(c), scaling.partner_of(c),
             case when i % 2 = 0 then 'outbound' else 'inbound' end, scaling.handle_id(c, i % 2),
             case when i % 2 = 1 then 'received' when i % 10 = 0 then 'read' else 'delivered' end, 'iMessage', m,
             scaling.uuid(t + 50, md5('r' || i::text)), t, t + 900, t + 100, t + 900, case when i % 10 = 0 then t + 5000 end
-          from (select i, scaling.time_of(i) as t, md5('m' || i::text) as m, scaling.chat_of(i) as c ${series(messages)} offset 0) as x`,
+          from (select i, scaling.time_of(i) as t, md5('m' || i::text) as m, scaling.chat_of(i) as c
+            from ${series(from, end)} offset 0) as x`,
       },
     ],
     [
       {
         about: 'message_parts (a text each, and a file for every second)',
-        text: `insert into message_parts (message_id, position, type, value, attachment_id)
+        count: messages,
+        text: (from, end) => `
+          insert into message_parts (message_id, position, type, value, attachment_id)
           select id, p, case when p = 0 then 'text' else 'media' end,
             case when p = 0 then 'Message ' || i || ': see you at the station at a quarter past' end,
             case when p = 1 then scaling.attachment_id(i) end
-          from (select i, scaling.message_id(i) as id ${series(messages)} offset 0) as x, generate_series(0, (1 - i % 2)::int) as p`,
+          from (select i, scaling.message_id(i) as id from ${series(from, end)} offset 0) as x,
+            generate_series(0, (1 - i % 2)::int) as p`,
       },
       {
         about: 'events and delivered webhooks (a fiftieth: a week of the year)',
-        text: `insert into events (id, partner_id, type, chat_id, message_id, trace_id, data, created_at)
-          select scaling.uuid(t, md5('e' || i::text)), scaling.partner_of(scaling.chat_of(i)), 'message.delivered',
-            scaling.chat_id(scaling.chat_of(i)), scaling.message_id(i), md5('t' || i::text), repeat(md5('d' || i::text), 30), t
-          from (select i, scaling.time_of(i) as t
-            from generate_series(${messages - messages / 50}::bigint, ${messages - 1}) as i offset 0) as x;
+        count: messages / 50,
+        text: (from, end) => `
+          with happened as (
+            insert into events (id, partner_id, type, chat_id, message_id, trace_id, data, created_at)
+            select scaling.uuid(t, md5('e' || i::text)), scaling.partner_of(scaling.chat_of(i)), 'message.delivered',
+              scaling.chat_id(scaling.chat_of(i)), scaling.message_id(i), md5('t' || i::text), repeat(md5('d' || i::text), 30), t
+            from (select i, scaling.time_of(i) as t
+              from ${series(messages - messages / 50 + from, messages - messages / 50 + end)} offset 0) as x
+            returning id, partner_id, chat_id, created_at)
           insert into webhook_deliveries (id, subscription_id, event_id, partner_id, chat_id, status, attempts,
             next_attempt_at, leased_until, created_at, finished_at)
           select id, partner_id, id, partner_id, chat_id, 'delivered', 1, created_at, 0, created_at, created_at + 50
-          from events`,
+          from happened`,
       },
     ],
   ]

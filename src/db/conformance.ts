@@ -16,6 +16,7 @@ import { openDatabase } from '../open.ts'
 import { ensureLines, ensurePartner, newApiKey } from '../partners/create.ts'
 import { findApiKey, insertPartner, insertPhoneNumber, listPartners } from '../partners/rows.ts'
 import { secretsInDatabase } from '../secrets.ts'
+import { planConformance } from './conformance-plans.ts'
 import { raceConformance } from './conformance-races.ts'
 import { isUniqueViolation, type NewRow, type Opened } from './schema.ts'
 import { inTransaction } from './transaction.ts'
@@ -207,6 +208,7 @@ export function databaseConformance(name: string, make: () => Promise<string>): 
     })
 
     raceConformance(open)
+    planConformance(open)
   })
 }
 

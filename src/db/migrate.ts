@@ -8,6 +8,7 @@ import * as m0001 from './migrations/0001-attachments-and-messages.ts'
 import * as m0002 from './migrations/0002-webhooks.ts'
 import * as m0003 from './migrations/0003-nodes.ts'
 import * as m0004 from './migrations/0004-lifecycle.ts'
+import * as m0005 from './migrations/0005-growth.ts'
 
 /** A literal record: a folder scan would find .ts in development and .js in a build. */
 const MIGRATIONS: Record<string, Migration> = {
@@ -15,6 +16,7 @@ const MIGRATIONS: Record<string, Migration> = {
   '0002-webhooks': m0002,
   '0003-nodes': m0003,
   '0004-lifecycle': m0004,
+  '0005-growth': m0005,
 }
 
 /** Names of the migrations that ran now; empty when the schema was new enough. */

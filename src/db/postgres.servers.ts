@@ -21,6 +21,15 @@ const unavailable = (error: unknown) => error instanceof Failure && error.code =
 const pids = async (opened: Opened) =>
   (await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(opened.db)).rows[0]?.pid ?? 0
 
+test('large tables are vacuumed at a hundredth of dead rows', async () => {
+  await using opened = await openDatabase(await postgres.createDatabase())
+  const { rows } = await sql<{ name: string }>`
+    select relname as name from pg_class where 'autovacuum_vacuum_scale_factor=0.01' = any(reloptions)
+    order by relname`.execute(opened.db)
+  const names = rows.map(({ name }) => name).join(' ')
+  assert.equal(names, 'attachments chats events jobs message_parts messages webhook_deliveries')
+})
+
 describe('errors of PostgreSQL', () => {
   test('a server that is restarted costs what is under way a 503 and nothing after it', async () => {
     await using opened = await openDatabase(await postgres.createDatabase())
