@@ -49,8 +49,18 @@ export const isUuid = (text: string): boolean => UUID.test(text)
 
 /** 32 lower-case hex digits, new for each request: the form of W3C trace ids. */
 export function newTraceId(): string {
-  return randomHex(16)
+  if (tracesLeft === 0) {
+    traces = randomHex(16 * TRACES_AT_A_TIME)
+    tracesLeft = TRACES_AT_A_TIME
+  }
+  tracesLeft--
+  return traces.slice(32 * tracesLeft, 32 * (tracesLeft + 1))
 }
+
+/** A call for random bytes costs more than the bytes. */
+const TRACES_AT_A_TIME = 128
+let traces = ''
+let tracesLeft = 0
 
 export function randomHex(bytes: number): string {
   return randomFillSync(Buffer.allocUnsafe(bytes)).toString('hex')

@@ -1,7 +1,8 @@
 /** Finds attachments, for their owner and for the CDN. Foreign and unknown ids look the same. */
 import type { App } from '../app.ts'
+import type { Db } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
-import { type AttachmentRow, findAttachment, findOwnAttachment, isVanished } from './rows.ts'
+import { type AttachmentRow, findAttachment, findOwnAttachment, holdAttachments, isVanished } from './rows.ts'
 
 export type CompleteAttachment = AttachmentRow & { storage_key: string; sha256: string }
 
@@ -11,7 +12,12 @@ export async function getAttachment(
   partnerId: string,
   id: string,
 ): Promise<AttachmentRow> {
-  const row = await findOwnAttachment(app.db, partnerId, id.toLowerCase())
+  return shown(app, await findOwnAttachment(app.db, partnerId, id.toLowerCase()))
+}
+
+type Viewer = Pick<App, 'sandbox' | 'clock'>
+
+function shown(app: Viewer, row: AttachmentRow | undefined): AttachmentRow {
   if (!row || isVanished(row, app.clock.now())) throw new Failure('attachment_not_found')
   if (app.sandbox?.faults.isHeldBack(row.id, app.sandbox.clock.now())) return { ...row, status: 'pending' }
   return row
@@ -26,7 +32,23 @@ export async function getSendable(
   partnerId: string,
   id: string,
 ): Promise<CompleteAttachment> {
-  const row = await getAttachment(app, partnerId, id)
+  return checkSendable(app, await findOwnAttachment(app.db, partnerId, id.toLowerCase()))
+}
+
+/** The same for several that were found before, which nobody can delete until the transaction ends. */
+export async function holdSendable(
+  tx: Db,
+  app: Viewer,
+  attachments: readonly Pick<AttachmentRow, 'id'>[],
+): Promise<void> {
+  if (attachments.length === 0) return
+  const ids = [...new Set(attachments.map(({ id }) => id))]
+  const held = new Map((await holdAttachments(tx, ids)).map((row) => [row.id, row]))
+  for (const id of ids) checkSendable(app, held.get(id))
+}
+
+function checkSendable(app: Viewer, found: AttachmentRow | undefined): CompleteAttachment {
+  const row = shown(app, found)
   if (row.status === 'failed') throw new Failure(row.refusal ?? 'bad_file_type', row.refusal_message ?? undefined)
   if (!isComplete(row)) throw new Failure('attachment_not_ready', `Attachment ${row.id} has not been uploaded yet`)
   return row

@@ -1,4 +1,5 @@
 /** Attachments: what is known about a file. The bytes are in storage under `storage_key`. */
+import { prepared } from '../db/prepared.ts'
 import type { Db, NewRow, Row } from '../db/schema.ts'
 
 export type AttachmentRow = Row<'attachments'>
@@ -7,13 +8,17 @@ export type AttachmentRow = Row<'attachments'>
 export const isVanished = (row: Pick<AttachmentRow, 'vanishes_at'>, now: number): boolean =>
   row.vanishes_at !== null && row.vanishes_at <= now
 
+const insertion = prepared((db, row: NewRow<'attachments'>) => db.insertInto('attachments').values(row))
+
 export async function insertAttachment(db: Db, row: NewRow<'attachments'>): Promise<void> {
-  await db.insertInto('attachments').values(row).execute()
+  await insertion.write(db, row)
 }
+
+const byId = prepared((db, { id }: { id: string }) => db.selectFrom('attachments').selectAll().where('id', '=', id))
 
 /** Whoever owns it: for the ports that need no API key. */
 export function findAttachment(db: Db, id: string): Promise<AttachmentRow | undefined> {
-  return db.selectFrom('attachments').selectAll().where('id', '=', id).executeTakeFirst()
+  return byId.first(db, { id })
 }
 
 export async function findOwnAttachment(db: Db, partnerId: string, id: string): Promise<AttachmentRow | undefined> {
@@ -21,24 +26,28 @@ export async function findOwnAttachment(db: Db, partnerId: string, id: string): 
   return row?.partner_id === partnerId ? row : undefined
 }
 
-/** Until the transaction ends nobody can delete these. Those that are gone already stay gone. */
-export async function holdAttachments(tx: Db, ids: readonly string[]): Promise<void> {
-  await tx.selectFrom('attachments').select('id').where('id', 'in', ids).orderBy('id').forKeyShare().execute()
+const hold = prepared((tx, { ids }: { ids: readonly string[] }) =>
+  tx.selectFrom('attachments').selectAll().where('id', 'in', ids).orderBy('id').forKeyShare(),
+)
+
+/** Until the transaction ends nobody can delete these: those that are still there. */
+export function holdAttachments(tx: Db, ids: readonly string[]): Promise<AttachmentRow[]> {
+  return hold.all(tx, { ids })
 }
 
-/** True when the attachment became complete now; false when it was complete before, or is gone. */
-export async function setComplete(
-  db: Db,
-  id: string,
-  found: { content_type: string; storage_key: string; sha256: string; completed_at: number },
-): Promise<boolean> {
-  const { numUpdatedRows } = await db
+type Found = { content_type: string; storage_key: string; sha256: string; completed_at: number }
+
+const completion = prepared((db, { id, found }: { id: string; found: Found }) =>
+  db
     .updateTable('attachments')
     .set({ ...found, status: 'complete', refusal: null, refusal_message: null })
     .where('id', '=', id)
-    .where('status', '!=', 'complete')
-    .executeTakeFirst()
-  return numUpdatedRows === 1n
+    .where('status', '!=', 'complete'),
+)
+
+/** True when the attachment became complete now; false when it was complete before, or is gone. */
+export async function setComplete(db: Db, id: string, found: Found): Promise<boolean> {
+  return (await completion.write(db, { id, found })) === 1
 }
 
 /** False when the attachment is complete or gone: then nothing was written. */

@@ -1,5 +1,6 @@
 /** Chats and who takes part in them. */
 import type { ExpressionBuilder } from 'kysely'
+import { prepared } from '../db/prepared.ts'
 import type { Db, NewRow, Row, Schema } from '../db/schema.ts'
 import type { Page, PageKey } from '../http/page.ts'
 
@@ -20,28 +21,30 @@ export async function insertChat(tx: Db, chat: NewRow<'chats'>, handles: NewRow<
   return true
 }
 
+const own = prepared((db, { id, partnerId }: { id: string; partnerId: string }) =>
+  db.selectFrom('chats').selectAll().where('id', '=', id).where('partner_id', '=', partnerId),
+)
+
 export async function findChat(db: Db, partnerId: string, id: string): Promise<Chat | undefined> {
-  const row = await db
-    .selectFrom('chats')
-    .selectAll()
-    .where('id', '=', id)
-    .where('partner_id', '=', partnerId)
-    .executeTakeFirst()
+  const row = await own.first(db, { id, partnerId })
   return row && (await withHandles(db, [row]))[0]
 }
 
-/** The chat of this line with exactly these recipients, unless it was changed so that it must not be reused. */
-export async function findChatByRecipients(
-  db: Db,
-  o: { partnerId: string; phoneNumber: string; recipientsKey: string },
-): Promise<Chat | undefined> {
-  const row = await db
+type Recipients = { partnerId: string; phoneNumber: string; recipientsKey: string }
+
+const byRecipients = prepared((db, o: Recipients) =>
+  db
     .selectFrom('chats')
     .selectAll()
     .where('partner_id', '=', o.partnerId)
     .where('phone_number', '=', o.phoneNumber)
-    .where('recipients_key', '=', o.recipientsKey)
-    .executeTakeFirst()
+    .where('recipients_key', '=', o.recipientsKey),
+)
+
+/** The chat of this line with exactly these recipients, unless it was changed so that it must not be reused. */
+export async function findChatByRecipients(db: Db, o: Recipients): Promise<Chat | undefined> {
+  const { partnerId, phoneNumber, recipientsKey } = o
+  const row = await byRecipients.first(db, { partnerId, phoneNumber, recipientsKey })
   return row && (await withHandles(db, [row]))[0]
 }
 
@@ -80,22 +83,24 @@ export async function setHealth(
   await db.updateTable('chats').set(health).where('id', '=', id).execute()
 }
 
+const touch = prepared((db, { id, at }: { id: string; at: number }) =>
+  db.updateTable('chats').set({ updated_at: at }).where('id', '=', id).where('updated_at', '<', at),
+)
+
 /** Says that something happened in the chat. */
 export async function touchChat(db: Db, id: string, at: number): Promise<void> {
-  await db.updateTable('chats').set({ updated_at: at }).where('id', '=', id).where('updated_at', '<', at).execute()
+  await touch.write(db, { id, at })
 }
+
+const handlesOf = prepared((db, { ids }: { ids: readonly string[] }) =>
+  db.selectFrom('chat_handles').selectAll().where('chat_id', 'in', ids).orderBy('chat_id').orderBy('position'),
+)
 
 /** Two queries for any number of chats. */
 export async function withHandles(db: Db, chats: ChatRow[]): Promise<Chat[]> {
   if (chats.length === 0) return []
   const ids = chats.map((chat) => chat.id)
-  const handles = await db
-    .selectFrom('chat_handles')
-    .selectAll()
-    .where('chat_id', 'in', ids)
-    .orderBy('chat_id')
-    .orderBy('position')
-    .execute()
+  const handles = await handlesOf.all(db, { ids })
   const byChat = Map.groupBy(handles, (handle) => handle.chat_id)
   return chats.map((chat) => ({ ...chat, handles: byChat.get(chat.id) ?? [] }))
 }

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
 import { systemClock } from '../clock.ts'
 import { loadConfig } from '../config.ts'
-import { hashApiKey } from '../http/auth.ts'
+import { BELIEVED_MS, hashApiKey } from '../http/auth.ts'
 import { iso } from '../http/schemas.ts'
 import { openDatabase } from '../open.ts'
 import { newApiKey } from '../partners/create.ts'
@@ -13,8 +13,8 @@ const HELP = `satchel keys create PARTNER_ID
 satchel keys list PARTNER_ID
 satchel keys revoke PARTNER_ID KEY_ID
 
-To replace a key: create another, give it to whoever calls, revoke the old one; it ends at once. A partner's last key cannot
-be revoked. KEY_ID is the beginning of the key's SHA-256, which is all that is kept of it. Works while the server runs.
+To replace a key: create another, give it to whoever calls, revoke the old one; it has ended when
+the command has. A partner's last key cannot be revoked. KEY_ID is the beginning of the key's SHA-256, which is all that is kept of it. Works while the server runs.
 `
 const ID_LENGTH = 12
 
@@ -55,6 +55,8 @@ export async function keys(argv: string[], out: Out): Promise<number> {
     return 1
   }
   await removeApiKey(db, found.key_hash)
+  // Who asked for it just before that believes it for so long.
+  await systemClock.sleep(BELIEVED_MS)
   out.stdout(`${found.key_hash.slice(0, ID_LENGTH)} is revoked.\n`)
   return 0
 }

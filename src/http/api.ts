@@ -9,7 +9,7 @@ import type { TSchema } from 'typebox'
 import type { App } from '../app.ts'
 import type { Faults } from '../carriers/sandbox/faults.ts'
 import { Failure, failureOfCode } from '../failure.ts'
-import { authenticate } from './auth.ts'
+import { authenticator } from './auth.ts'
 import { healthRoutes } from './health.ts'
 import { parseJsonBody } from './json-body.ts'
 import { respondJson } from './respond.ts'
@@ -30,6 +30,7 @@ export type Rooms = {
 export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance> {
   const api = createServer(app, 'api')
   const methodsOf = rememberRoutes(api)
+  const authenticate = authenticator(app.db)
   api.setErrorHandler(respondJson)
   api.setSerializerCompiler(() => JSON.stringify)
   api.removeAllContentTypeParsers()
@@ -56,9 +57,7 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   for (const prefix of BASE_PATHS) {
     await api.register(
       async (v3) => {
-        v3.addHook('onRequest', async (request) => {
-          request.partnerId = await authenticate(app.db, request)
-        })
+        v3.addHook('onRequest', authenticate)
         if (app.sandbox) addFaults(v3, app.sandbox.faults)
         if (prefix !== BASE_PATHS[0])
           v3.addHook('onRoute', (route) => {
@@ -73,9 +72,7 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   for (const [prefix, rooms_] of Object.entries(rooms.apart)) {
     await api.register(
       async (apart) => {
-        apart.addHook('onRequest', async (request) => {
-          request.partnerId = await authenticate(app.db, request)
-        })
+        apart.addHook('onRequest', authenticate)
         for (const routes of rooms_) await apart.register(routes)
       },
       { prefix },
@@ -86,14 +83,24 @@ export async function createApi(app: App, rooms: Rooms): Promise<FastifyInstance
   await api.register(healthRoutes(app))
 
   // A hook and no handler, since a handler would only be asked after the body was read and found good.
-  api.addHook('onRequest', async (request, reply) => {
-    if (!request.is404) return
+  api.addHook('onRequest', (request, reply, done) => {
+    if (!request.is404) {
+      done()
+      return
+    }
     const path = request.url.split('?', 1)[0] ?? ''
-    if (BASE_PATHS.some((base) => path.startsWith(`${base}/`))) await authenticate(app.db, request)
     const allowed = methodsOf(path)
-    if (allowed.length === 0) throw new Failure('not_found')
-    reply.header('Allow', allowed.join(', '))
-    throw new Failure('method_not_allowed', `${request.method} is not possible here; ${allowed.join(', ')} is`)
+    const methods = allowed.join(', ')
+    const refusal =
+      allowed.length === 0
+        ? new Failure('not_found')
+        : new Failure('method_not_allowed', `${request.method} is not possible here; ${methods} is`)
+    const refuse = (error?: Error): void => {
+      if (!error && allowed.length > 0) reply.header('Allow', methods)
+      done(error ?? refusal)
+    }
+    if (BASE_PATHS.some((base) => path.startsWith(`${base}/`))) authenticate(request, reply, refuse)
+    else refuse()
   })
   return api
 }
@@ -103,19 +110,23 @@ const aboutCall = ({ method, url }: FastifyRequest) => ({ method, path: url.repl
 
 /** Refuses a call, or stores a send and cuts its connection before the answer, where a fault was armed. */
 function addFaults(v3: FastifyInstance, faults: Faults): void {
-  v3.addHook('preHandler', async (request) => {
-    const about = aboutCall(request)
-    const limited = faults.take('rate_limited', request.partnerId, about)
-    if (limited) throw new Failure('rate_limited', undefined, { retryAfterSeconds: limited.retry_after ?? 1 })
-    const name = failureOfCode(faults.take('error', request.partnerId, about)?.code ?? 0)
-    if (name) throw new Failure(name, undefined, name === 'rate_limited' ? { retryAfterSeconds: 1 } : {})
-  })
-  v3.addHook('onSend', async (request, reply) => {
+  v3.addHook('preHandler', (request, _, done) => done(refusal(faults, request)))
+  v3.addHook('onSend', (request, reply, payload, done) => {
     const isSend = request.method === 'POST' && /\/chats$|\/messages$|\/voicememo$/.test(request.routeOptions.url ?? '')
     if (isSend && reply.statusCode < 300 && faults.take('send_ack_lost', request.partnerId, aboutCall(request))) {
       request.raw.socket.destroy()
     }
+    done(null, payload)
   })
+}
+
+function refusal(faults: Faults, request: FastifyRequest): Failure | undefined {
+  if (faults.list(request.partnerId).length === 0) return undefined
+  const about = aboutCall(request)
+  const limited = faults.take('rate_limited', request.partnerId, about)
+  if (limited) return new Failure('rate_limited', undefined, { retryAfterSeconds: limited.retry_after ?? 1 })
+  const name = failureOfCode(faults.take('error', request.partnerId, about)?.code ?? 0)
+  return name && new Failure(name, undefined, name === 'rate_limited' ? { retryAfterSeconds: 1 } : {})
 }
 
 const ABOUT =

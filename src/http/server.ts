@@ -8,7 +8,10 @@ import type { App } from '../app.ts'
 import { Failure } from '../failure.ts'
 import { newTraceId } from '../ids.ts'
 import { noTracer, type Span, type Tracer } from '../telemetry/tracer.ts'
+import { RequestLog } from './request-log.ts'
 import { envelope } from './respond.ts'
+
+type Done = () => void
 
 export type Door = 'api' | 'edge' | 'health'
 
@@ -28,6 +31,7 @@ export function createServer(app: Pick<App, 'log' | 'metrics' | 'tracer'>, door:
   const server = Fastify({
     loggerInstance: app.log as never,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'trace_id' }),
+    childLoggerFactory: (parent, bindings) => new RequestLog(parent, bindings),
     genReqId: newTraceId,
     bodyLimit: API_BODY_BYTES,
     requestTimeout: LIMITS[door].requestTimeout,
@@ -53,14 +57,17 @@ export function createServer(app: Pick<App, 'log' | 'metrics' | 'tracer'>, door:
   }) as unknown as FastifyInstance
 
   endQuietConnections(server)
-  server.addHook('onRequest', async (request: FastifyRequest, reply: FastifyReply) => {
+  server.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done: Done) => {
     reply.header('X-Trace-ID', request.id)
+    done()
   })
-  server.addHook('onResponse', async (request: FastifyRequest, reply: FastifyReply) => {
+  server.addHook('onResponse', (request: FastifyRequest, reply: FastifyReply, done: Done) => {
     const route = request.routeOptions.url ?? 'unknown'
+    const ms = reply.elapsedTime
     const labels = { door, route, method: request.method, status: reply.statusCode }
-    app.metrics.requests.observe(labels, reply.elapsedTime / 1000)
-    request.log.debug({ ...labels, ms: Math.round(reply.elapsedTime) }, 'request')
+    app.metrics.requests.observe(labels, ms / 1000)
+    if (app.log.isLevelEnabled('debug')) request.log.debug({ ...labels, ms: Math.round(ms) }, 'request')
+    done()
   })
   traceRequests(server, app.tracer, door)
   return server
@@ -102,12 +109,13 @@ function endQuietConnections(server: FastifyInstance): void {
     quiet.add(socket)
     socket.once('close', () => quiet.delete(socket))
   })
-  server.addHook('onRequest', async ({ raw: { socket } }: FastifyRequest, reply: FastifyReply) => {
+  server.addHook('onRequest', ({ raw: { socket } }: FastifyRequest, reply: FastifyReply, done: Done) => {
     quiet.delete(socket)
     reply.raw.once('close', () => {
       if (isClosing) socket.destroySoon()
       else if (!socket.destroyed) quiet.add(socket)
     })
+    done()
   })
   server.addHook('preClose', async () => {
     isClosing = true

@@ -3,7 +3,8 @@
  * worker afterwards; whoever claims it holds a lease, so a worker that dies loses it when the lease ends.
  */
 import { sql } from 'kysely'
-import type { Db } from '../db/schema.ts'
+import { prepared } from '../db/prepared.ts'
+import type { Db, NewRow } from '../db/schema.ts'
 
 export type Payload = {
   'message.send': { message_id: string }
@@ -19,27 +20,54 @@ export type Job = { [K in Kind]: { id: string; kind: K; payload: Payload[K]; att
 
 type Enqueue<K extends Kind> = { id: string; kind: K; payload: Payload[K]; runAt: number }
 
+const insertion = prepared((tx, row: NewRow<'jobs'>) =>
+  tx
+    .insertInto('jobs')
+    .values(row)
+    .onConflict((oc) => oc.column('id').doNothing()),
+)
+
 /**
  * Call it with the transaction whose change the job belongs to. `runAt` in ms since 1970. A job whose id is in the table
  * already is not written again.
  */
 export async function enqueue<K extends Kind>(tx: Db, job: Enqueue<K>): Promise<void> {
-  await tx
-    .insertInto('jobs')
-    .values({
-      id: job.id,
-      kind: job.kind,
-      payload: JSON.stringify(job.payload),
-      run_at: job.runAt,
-      attempt: 0,
-      leased_until: 0,
-      last_error: null,
-      failed_at: null,
-      created_at: job.runAt,
-    })
-    .onConflict((oc) => oc.column('id').doNothing())
-    .execute()
+  await insertion.write(tx, {
+    id: job.id,
+    kind: job.kind,
+    payload: JSON.stringify(job.payload),
+    run_at: job.runAt,
+    attempt: 0,
+    leased_until: 0,
+    last_error: null,
+    failed_at: null,
+    created_at: job.runAt,
+  })
 }
+
+type Claim = { now: number; realNow: number; leasedUntil: number; limit: number; node: string }
+
+const claiming = (o: { skipLocked: boolean }) =>
+  prepared((db, { now, realNow, leasedUntil, limit, node }: Claim) =>
+    db
+      .updateTable('jobs')
+      .set((eb) => ({ leased_until: leasedUntil, leased_by: node, attempt: eb('attempt', '+', 1) }))
+      .where('id', 'in', (eb) =>
+        eb
+          .selectFrom('jobs')
+          .select('id')
+          .where('failed_at', 'is', null)
+          .where('run_at', '<=', now)
+          .where('leased_until', '<=', realNow)
+          .orderBy('run_at')
+          .orderBy('id')
+          .limit(limit)
+          .$if(o.skipLocked, (qb) => qb.forUpdate().skipLocked()),
+      )
+      .returning(['id', 'kind', 'payload', 'attempt', 'run_at']),
+  )
+const claimingAlone = claiming({ skipLocked: false })
+const claimingAmongMany = claiming({ skipLocked: true })
 
 /**
  * Takes up to `limit` jobs that are due at `now`, oldest first, for `leaseMs`. `attempt` is 1 the first time. `realNow`:
@@ -49,23 +77,9 @@ export async function claim(
   db: Db,
   o: { now: number; realNow: number; limit: number; leaseMs: number; node: string; skipLocked: boolean },
 ): Promise<Job[]> {
-  const rows = await db
-    .updateTable('jobs')
-    .set((eb) => ({ leased_until: o.realNow + o.leaseMs, leased_by: o.node, attempt: eb('attempt', '+', 1) }))
-    .where('id', 'in', (eb) =>
-      eb
-        .selectFrom('jobs')
-        .select('id')
-        .where('failed_at', 'is', null)
-        .where('run_at', '<=', o.now)
-        .where('leased_until', '<=', o.realNow)
-        .orderBy('run_at')
-        .orderBy('id')
-        .limit(o.limit)
-        .$if(o.skipLocked, (qb) => qb.forUpdate().skipLocked()),
-    )
-    .returning(['id', 'kind', 'payload', 'attempt', 'run_at'])
-    .execute()
+  const { now, realNow, limit, node } = o
+  const claiming = o.skipLocked ? claimingAmongMany : claimingAlone
+  const rows = await claiming.all(db, { now, realNow, leasedUntil: realNow + o.leaseMs, limit, node })
   rows.sort((a, b) => a.run_at - b.run_at || (a.id < b.id ? -1 : 1))
   return rows.map(({ id, kind, payload, attempt }) => ({ id, kind, payload: JSON.parse(payload), attempt }) as Job)
 }

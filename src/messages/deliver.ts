@@ -18,9 +18,10 @@ import {
   dropDeleted,
   findByCarrierRef,
   findOutbound,
-  lockMessage,
+  lockOutbound,
   type MessageRow,
   moveMessage,
+  outboundExists,
   setCarrierRef,
 } from './rows.ts'
 
@@ -71,7 +72,7 @@ export async function reportDelivery(app: Reporter, { carrierRef, ...report }: C
 /** The same by our own id, for a carrier that calls messages as we do. Failure message_not_found. */
 export async function reportMessage(app: Reporter, id: string, report: Report): Promise<void> {
   await inTransaction(app.db, async (tx) => {
-    if (!(await findOutbound(tx, id))) throw new Failure('message_not_found')
+    if (!(await outboundExists(tx, id))) throw new Failure('message_not_found')
     await move(tx, app, id, report)
   })
 }
@@ -90,8 +91,7 @@ const MOVES: Record<Report['type'], readonly DeliveryStatus[]> = {
 
 /** One step forward, told to the webhooks when it was one. SMS reports nothing beyond sent (contract 4.7). */
 async function move(tx: Db, app: Reporter, id: string, report: Report): Promise<void> {
-  await lockMessage(tx, id)
-  const before = await findOutbound(tx, id)
+  const before = await lockOutbound(tx, id)
   if (!before || (before.service === 'SMS' && ['delivered', 'read'].includes(report.type))) return
   const times = {
     sent: { sent_at: before.sent_at ?? report.at },

@@ -1,5 +1,6 @@
 /** Messages and their parts. */
 import type { AttachmentRow } from '../attachments/rows.ts'
+import { prepared } from '../db/prepared.ts'
 import type { Db, DeliveryStatus, NewRow, Row } from '../db/schema.ts'
 import type { Page, PageKey } from '../http/page.ts'
 
@@ -11,13 +12,18 @@ export type PartRow = Row<'message_parts'> & {
 }
 export type MessageRow = Row<'messages'> & { parts: PartRow[] }
 
+const insertion = prepared((db, row: NewRow<'messages'>) => db.insertInto('messages').values(row))
+const insertionOfParts = prepared((db, { parts }: { parts: NewRow<'message_parts'>[] }) =>
+  db.insertInto('message_parts').values(parts),
+)
+
 export async function insertMessage(
   db: Db,
   message: NewRow<'messages'>,
   parts: NewRow<'message_parts'>[],
 ): Promise<void> {
-  await db.insertInto('messages').values(message).execute()
-  await db.insertInto('message_parts').values(parts).execute()
+  await insertion.write(db, message)
+  await insertionOfParts.write(db, { parts })
 }
 
 export async function findMessage(db: Db, partnerId: string, id: string): Promise<MessageRow | undefined> {
@@ -79,37 +85,50 @@ export async function messageExists(db: Db, id: string): Promise<boolean> {
 /** Messages as callers see them. */
 const shown = (db: Db) => db.selectFrom('messages').where('deleted_at', 'is', null)
 
+const outbound = prepared((db, { id }: { id: string }) =>
+  db.selectFrom('messages').selectAll().where('id', '=', id).where('direction', '=', 'outbound'),
+)
+const outboundLocked = prepared((tx, { id }: { id: string }) =>
+  tx.selectFrom('messages').selectAll().where('id', '=', id).where('direction', '=', 'outbound').forUpdate(),
+)
+
 /** For the carrier's side, which knows no partner. */
 export async function findOutbound(db: Db, id: string): Promise<MessageRow | undefined> {
-  const row = await db
-    .selectFrom('messages')
-    .selectAll()
-    .where('id', '=', id)
-    .where('direction', '=', 'outbound')
-    .executeTakeFirst()
+  const row = await outbound.first(db, { id })
   return row && (await withParts(db, [row]))[0]
 }
 
-/** Reports of one message are taken down one after the other, so that their events have its order. */
-export async function lockMessage(tx: Db, id: string): Promise<void> {
-  await tx.selectFrom('messages').select('id').where('id', '=', id).forUpdate().execute()
+/** True when there is such a message, be it deleted. */
+export async function outboundExists(db: Db, id: string): Promise<boolean> {
+  return (await outbound.first(db, { id })) !== undefined
 }
 
-/** Moves a message on, only from one of the states named: a late report never moves it back. True when it moved. */
-export async function moveMessage(
-  db: Db,
-  id: string,
-  from: readonly DeliveryStatus[],
-  change: Partial<Row<'messages'>> & { delivery_status: DeliveryStatus },
-): Promise<boolean> {
-  const { numUpdatedRows } = await db
+/** Reports of one message are taken down one after the other, so that their events have its order. */
+export async function lockOutbound(tx: Db, id: string): Promise<MessageRow | undefined> {
+  const row = await outboundLocked.first(tx, { id })
+  return row && (await withParts(tx, [row]))[0]
+}
+
+type Move = Partial<Row<'messages'>> & { delivery_status: DeliveryStatus }
+
+const moving = prepared((db, { id, from, change }: { id: string; from: readonly DeliveryStatus[]; change: Move }) =>
+  db
     .updateTable('messages')
     .set(change)
     .where('id', '=', id)
-    .where('delivery_status', 'in', [...from])
-    .executeTakeFirst()
-  return numUpdatedRows > 0n
+    .where('delivery_status', 'in', [...from]),
+)
+
+/** Moves a message on, only from one of the states named: a late report never moves it back. True when it moved. */
+export async function moveMessage(db: Db, id: string, from: readonly DeliveryStatus[], change: Move): Promise<boolean> {
+  return (await moving.write(db, { id, from, change })) > 0
 }
+
+type Referred = { direction: 'inbound' | 'outbound'; carrierRef: string }
+
+const byReference = prepared((db, { direction, carrierRef }: Referred) =>
+  db.selectFrom('messages').selectAll().where('carrier_ref', '=', carrierRef).where('direction', '=', direction),
+)
 
 /** A reference means one message in each direction. */
 export function findByCarrierRef(
@@ -117,22 +136,16 @@ export function findByCarrierRef(
   direction: 'inbound' | 'outbound',
   carrierRef: string,
 ): Promise<Row<'messages'> | undefined> {
-  return db
-    .selectFrom('messages')
-    .selectAll()
-    .where('carrier_ref', '=', carrierRef)
-    .where('direction', '=', direction)
-    .executeTakeFirst()
+  return byReference.first(db, { direction, carrierRef })
 }
+
+const taking = prepared((db, { id, carrierRef }: { id: string; carrierRef: string }) =>
+  db.updateTable('messages').set({ carrier_ref: carrierRef }).where('id', '=', id).returning('deleted_at'),
+)
 
 /** The carrier has the message. True when it was deleted meanwhile, and is to be removed now. */
 export async function setCarrierRef(db: Db, id: string, carrierRef: string): Promise<boolean> {
-  const row = await db
-    .updateTable('messages')
-    .set({ carrier_ref: carrierRef })
-    .where('id', '=', id)
-    .returning('deleted_at')
-    .executeTakeFirst()
+  const row = await taking.first(db, { id, carrierRef })
   return row !== undefined && row.deleted_at !== null
 }
 
@@ -153,19 +166,22 @@ export async function insertIdempotencyKey(db: Db, row: NewRow<'idempotency_keys
   await db.insertInto('idempotency_keys').values(row).execute()
 }
 
-/** Two queries for any number of messages. */
-export async function withParts(db: Db, messages: Row<'messages'>[]): Promise<MessageRow[]> {
-  if (messages.length === 0) return []
-  const ids = messages.map((message) => message.id)
-  const rows = await db
+const partsOf = prepared((db, { ids }: { ids: readonly string[] }) =>
+  db
     .selectFrom('message_parts as p')
     .leftJoin('attachments as a', 'a.id', 'p.attachment_id')
     .selectAll('p')
     .select(['a.id as a_id', 'a.partner_id', 'a.filename', 'a.content_type', 'a.size_bytes', 'a.vanishes_at'])
     .where('p.message_id', 'in', ids)
     .orderBy('p.message_id')
-    .orderBy('p.position')
-    .execute()
+    .orderBy('p.position'),
+)
+
+/** Two queries for any number of messages. */
+export async function withParts(db: Db, messages: Row<'messages'>[]): Promise<MessageRow[]> {
+  if (messages.length === 0) return []
+  const ids = messages.map((message) => message.id)
+  const rows = await partsOf.all(db, { ids })
   const parts = rows.map(({ a_id, partner_id, filename, content_type, size_bytes, vanishes_at, ...part }): PartRow => {
     const known =
       a_id !== null && partner_id !== null && filename !== null && content_type !== null && size_bytes !== null

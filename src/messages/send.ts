@@ -1,10 +1,9 @@
 /** The three ways to send: into a chat, to recipients (which finds or makes the chat), and as a voice memo. */
 import type { Static } from 'typebox'
 import type { App } from '../app.ts'
-import { getSendable } from '../attachments/get.ts'
+import { holdSendable } from '../attachments/get.ts'
 import { discard } from '../attachments/keep.ts'
 import { linkTo } from '../attachments/links.ts'
-import { holdAttachments } from '../attachments/rows.ts'
 import { checkParticipants, findOrCreateChat, findReusableChat, getOpenChat } from '../chats/open.ts'
 import type { Chat } from '../chats/rows.ts'
 import type { Db } from '../db/schema.ts'
@@ -133,9 +132,7 @@ async function store<T>(app: App, resolved: Resolved, work: (tx: Db) => Promise<
     const used = resolved.parts.flatMap((part) => (part.type === 'media' ? [part.attachment] : []))
     const known = used.filter(({ id }) => !fetched.has(id))
     const result = await inTransaction(app.db, async (tx) => {
-      const ids = known.map(({ id }) => id)
-      if (ids.length > 0) await holdAttachments(tx, ids)
-      for (const { id, partner_id } of known) await getSendable({ ...app, db: tx }, partner_id, id)
+      await holdSendable(tx, app, known)
       return await work(tx)
     })
     app.metrics.messages.inc()

@@ -1,8 +1,13 @@
 /** Partners, their API keys and their lines. */
+import { prepared } from '../db/prepared.ts'
 import type { Bit, Db, NewRow, Row } from '../db/schema.ts'
 
+const keyByHash = prepared((db, { keyHash }: { keyHash: string }) =>
+  db.selectFrom('api_keys').selectAll().where('key_hash', '=', keyHash),
+)
+
 export function findApiKey(db: Db, keyHash: string): Promise<Row<'api_keys'> | undefined> {
-  return db.selectFrom('api_keys').selectAll().where('key_hash', '=', keyHash).executeTakeFirst()
+  return keyByHash.first(db, { keyHash })
 }
 
 export async function insertApiKey(db: Db, row: NewRow<'api_keys'>): Promise<void> {
@@ -39,19 +44,22 @@ export function listPartners(db: Db): Promise<Row<'partners'>[]> {
   return db.selectFrom('partners').selectAll().orderBy('created_at').orderBy('id').execute()
 }
 
+const tierOf = prepared((db, of: { partnerId: string; phoneNumber: string }) =>
+  db
+    .selectFrom('partners as p')
+    .leftJoin('phone_numbers as n', (join) =>
+      join.onRef('n.partner_id', '=', 'p.id').on('n.phone_number', '=', of.phoneNumber),
+    )
+    .select(['p.ephemeral as partner', 'n.ephemeral as line'])
+    .where('p.id', '=', of.partnerId),
+)
+
 /** Which of the two make what they touch ephemeral. */
 export async function findTier(
   db: Db,
   of: { partnerId: string; phoneNumber?: string },
 ): Promise<{ partner: boolean; line: boolean }> {
-  const row = await db
-    .selectFrom('partners as p')
-    .leftJoin('phone_numbers as n', (join) =>
-      join.onRef('n.partner_id', '=', 'p.id').on('n.phone_number', '=', of.phoneNumber ?? ''),
-    )
-    .select(['p.ephemeral as partner', 'n.ephemeral as line'])
-    .where('p.id', '=', of.partnerId)
-    .executeTakeFirst()
+  const row = await tierOf.first(db, { phoneNumber: '', ...of })
   return { partner: row?.partner === 1, line: row?.line === 1 }
 }
 
@@ -71,8 +79,12 @@ export async function setLineTier(db: Db, phoneNumber: string, ephemeral: Bit): 
   return numUpdatedRows === 1n
 }
 
+const lineByNumber = prepared((db, { phoneNumber }: { phoneNumber: string }) =>
+  db.selectFrom('phone_numbers').selectAll().where('phone_number', '=', phoneNumber),
+)
+
 export function findPhoneNumber(db: Db, phoneNumber: string): Promise<Row<'phone_numbers'> | undefined> {
-  return db.selectFrom('phone_numbers').selectAll().where('phone_number', '=', phoneNumber).executeTakeFirst()
+  return lineByNumber.first(db, { phoneNumber })
 }
 
 export function listPhoneNumbers(db: Db, partnerId: string): Promise<Row<'phone_numbers'>[]> {

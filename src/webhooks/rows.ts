@@ -1,4 +1,5 @@
 /** Subscriptions, events, deliveries and attempts. */
+import { prepared } from '../db/prepared.ts'
 import type { Db, NewRow, Row } from '../db/schema.ts'
 import { timeOf } from '../ids.ts'
 
@@ -10,8 +11,12 @@ export async function insertSubscription(db: Db, row: NewRow<'webhook_subscripti
   await db.insertInto('webhook_subscriptions').values(row).execute()
 }
 
+const subscriptionById = prepared((db, { id }: { id: string }) =>
+  db.selectFrom('webhook_subscriptions').selectAll().where('id', '=', id),
+)
+
 export function findSubscription(db: Db, id: string): Promise<SubscriptionRow | undefined> {
-  return db.selectFrom('webhook_subscriptions').selectAll().where('id', '=', id).executeTakeFirst()
+  return subscriptionById.first(db, { id })
 }
 
 /** Nobody else changes it until the transaction ends. Taken before its deliveries are, always in this order. */
@@ -34,17 +39,18 @@ export function listSubscriptions(db: Db, partnerId: string): Promise<Subscripti
     .execute()
 }
 
-/** They stay as they are until the transaction ends, so that nothing is owed to one that is being removed. */
-export function holdActiveSubscriptions(tx: Db, partnerId: string) {
-  return tx
+const holdActive = prepared((tx, { partnerId }: { partnerId: string }) =>
+  tx
     .selectFrom('webhook_subscriptions')
     .select(['id', 'subscribed_events', 'phone_numbers', 'open_until'])
     .where('partner_id', '=', partnerId)
     .where('is_active', '=', 1)
     .orderBy('id')
-    .forShare()
-    .execute()
-}
+    .forShare(),
+)
+
+/** They stay as they are until the transaction ends, so that nothing is owed to one that is being removed. */
+export const holdActiveSubscriptions = (tx: Db, partnerId: string) => holdActive.all(tx, { partnerId })
 
 export async function updateSubscription(db: Db, id: string, change: Partial<SubscriptionRow>): Promise<void> {
   await db.updateTable('webhook_subscriptions').set(change).where('id', '=', id).execute()
@@ -54,12 +60,16 @@ export async function removeSubscription(db: Db, id: string): Promise<void> {
   await db.deleteFrom('webhook_subscriptions').where('id', '=', id).execute()
 }
 
+const insertionOfEvent = prepared((db, row: NewRow<'events'>) => db.insertInto('events').values(row))
+
 export async function insertEvent(db: Db, row: NewRow<'events'>): Promise<void> {
-  await db.insertInto('events').values(row).execute()
+  await insertionOfEvent.write(db, row)
 }
 
+const eventById = prepared((db, { id }: { id: string }) => db.selectFrom('events').selectAll().where('id', '=', id))
+
 export function findEvent(db: Db, id: string): Promise<EventRow | undefined> {
-  return db.selectFrom('events').selectAll().where('id', '=', id).executeTakeFirst()
+  return eventById.first(db, { id })
 }
 
 /** When the newest event was made, in ms since 1970, whatever the clock said then; 0 without one. */
@@ -84,13 +94,13 @@ export function listEventsAfter(db: Db, partnerId: string, after: string, limit:
 }
 
 const ROWS_PER_INSERT = 500
+const insertionOfDeliveries = prepared((db, { rows }: { rows: NewRow<'webhook_deliveries'>[] }) =>
+  db.insertInto('webhook_deliveries').values(rows),
+)
 
 export async function insertDeliveries(db: Db, rows: NewRow<'webhook_deliveries'>[]): Promise<void> {
   for (let at = 0; at < rows.length; at += ROWS_PER_INSERT) {
-    await db
-      .insertInto('webhook_deliveries')
-      .values(rows.slice(at, at + ROWS_PER_INSERT))
-      .execute()
+    await insertionOfDeliveries.write(db, { rows: rows.slice(at, at + ROWS_PER_INSERT) })
   }
 }
 
@@ -171,8 +181,12 @@ export async function countSubscriptions(db: Db, partnerId: string): Promise<num
   return Number(row?.count ?? 0)
 }
 
+const changeOfDelivery = prepared((db, { id, change }: { id: string; change: Partial<DeliveryRow> }) =>
+  db.updateTable('webhook_deliveries').set(change).where('id', '=', id),
+)
+
 export async function updateDelivery(db: Db, id: string, change: Partial<DeliveryRow>): Promise<void> {
-  await db.updateTable('webhook_deliveries').set(change).where('id', '=', id).execute()
+  await changeOfDelivery.write(db, { id, change })
 }
 
 /** Lengthens the leases of deliveries that are under way; resolves with the ids that nobody else has claimed since. */
@@ -207,17 +221,21 @@ export async function postponeDelivery(db: Db, delivery: DeliveryRow, at: number
     .execute()
 }
 
-/** False when it is on record already, or its delivery was taken away meanwhile. */
-export async function insertAttempt(tx: Db, row: NewRow<'webhook_attempts'>): Promise<boolean> {
-  // A lock that only a removal waits for: others may change the delivery.
-  const delivery = tx.selectFrom('webhook_deliveries').select('id').where('id', '=', row.delivery_id).forKeyShare()
-  if (!(await delivery.executeTakeFirst())) return false
-  const { numInsertedOrUpdatedRows } = await tx
+// A lock that only a removal waits for: others may change the delivery.
+const holdDelivery = prepared((tx, { id }: { id: string }) =>
+  tx.selectFrom('webhook_deliveries').select('id').where('id', '=', id).forKeyShare(),
+)
+const insertionOfAttempt = prepared((tx, row: NewRow<'webhook_attempts'>) =>
+  tx
     .insertInto('webhook_attempts')
     .values(row)
-    .onConflict((oc) => oc.column('id').doNothing())
-    .executeTakeFirst()
-  return numInsertedOrUpdatedRows === 1n
+    .onConflict((oc) => oc.column('id').doNothing()),
+)
+
+/** False when it is on record already, or its delivery was taken away meanwhile. */
+export async function insertAttempt(tx: Db, row: NewRow<'webhook_attempts'>): Promise<boolean> {
+  if (!(await holdDelivery.first(tx, { id: row.delivery_id }))) return false
+  return (await insertionOfAttempt.write(tx, row)) === 1
 }
 
 /** Frees what a node was delivering that is gone, so that it need not wait for the end of its leases; or whatever node it was. */

@@ -16,8 +16,15 @@ test('both keys work until the old one is revoked, and the last one cannot be', 
   const made = await cli('keys', 'create', partner)
   const [, key = ''] = /API key\s+(satchel_\S+)/.exec(made.stdout) ?? []
   assert.deepEqual([await status(server.apiKey), await status(key)], [200, 200])
+  // A key that is used all the time ends with the command as well.
+  let revoking = true
+  const calling = (async () => {
+    while (revoking) await status(server.apiKey)
+  })()
   assert.equal((await cli('keys', 'revoke', partner, old)).code, 0)
   assert.deepEqual([await status(server.apiKey), await status(key)], [401, 200])
+  revoking = false
+  await calling
   assert.equal((await cli('keys', 'list', partner)).stdout.split('\n').length, 2)
 })
 

@@ -38,8 +38,10 @@ export type Fault = {
 
 export type NewFault = Omit<Fault, 'id' | 'remaining'> & { times: number }
 
+const NONE: readonly Fault[] = []
+
 export class Faults {
-  readonly #armed = new Map<string, Fault[]>()
+  readonly #armed = new Map<string, readonly Fault[]>()
   readonly #heldBack = new Map<string, { partnerId: string; until: number }>()
 
   arm(partnerId: string, { times, ...fault }: NewFault): Fault {
@@ -48,8 +50,8 @@ export class Faults {
     return armed
   }
 
-  list(partnerId: string): Fault[] {
-    return this.#armed.get(partnerId) ?? []
+  list(partnerId: string): readonly Fault[] {
+    return this.#armed.get(partnerId) ?? NONE
   }
 
   /** All of a partner's, or one. True when there was something to clear. */
@@ -67,7 +69,9 @@ export class Faults {
 
   /** The oldest fault of this kind that fits, used up by one. */
   take(kind: FaultKind, partnerId: string, about: About = {}): Fault | undefined {
-    const fault = this.list(partnerId).find((armed) => armed.kind === kind && fits(armed.match, about))
+    const armed = this.list(partnerId)
+    if (armed.length === 0) return undefined
+    const fault = armed.find((armed) => armed.kind === kind && fits(armed.match, about))
     if (!fault) return undefined
     fault.remaining--
     if (fault.remaining <= 0) this.clear(partnerId, fault.id)

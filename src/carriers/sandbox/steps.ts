@@ -6,7 +6,7 @@ import { newTraceId } from '../../ids.ts'
 import type { Payload } from '../../jobs/jobs.ts'
 import { reportDelivery } from '../../messages/deliver.ts'
 import { receiveMessage } from '../../messages/receive.ts'
-import { findOutbound } from '../../messages/rows.ts'
+import { findOutbound, outboundExists } from '../../messages/rows.ts'
 
 /** A step that overtook an earlier one, on another worker or after a crash, makes up for it: what was said is not said again. */
 const BEFORE: Record<Payload['sandbox.report']['type'], readonly ('sent' | 'delivered')[]> = {
@@ -19,8 +19,7 @@ const BEFORE: Record<Payload['sandbox.report']['type'], readonly ('sent' | 'deli
 
 /** Safe to repeat. A message that was deleted meanwhile has no future. */
 export async function carryOut(app: App, step: Payload['sandbox.report']): Promise<void> {
-  const message = await findOutbound(app.db, step.message_id)
-  if (!message) return
+  if (!(await outboundExists(app.db, step.message_id))) return
   const report = { carrierRef: step.message_id, at: app.clock.now() }
   for (const type of BEFORE[step.code === 3007 ? 'sent' : step.type]) await reportDelivery(app, { ...report, type })
   if (step.type === 'failed' || (step.type === 'delivered' && step.code !== undefined)) {
