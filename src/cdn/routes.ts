@@ -3,6 +3,7 @@
  * bytes: what is deleted is gone at once. Served files are inert: their type is what was found by looking, they open in a
  * sandbox, and only harmless types open in the page at all.
  */
+import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import type { App } from '../app.ts'
@@ -13,6 +14,7 @@ import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import { Failure } from '../failure.ts'
 import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
 import { answer } from '../http/range.ts'
+import { send } from './send.ts'
 
 /** Bounded, since a deleted file must leave other people's caches too. */
 const CACHE_CONTROL = 'public, max-age=300'
@@ -69,7 +71,8 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
   const length = end - start + 1
   if (request.method === 'HEAD' || length <= 0) return reply.code(status).headers(all).send()
 
-  const body = await app.storage.get(file.storage_key, { start, end })
+  using object = await app.storage.open?.(file.storage_key, { keep: !ephemeral })
+  const body = app.storage.open ? object : await app.storage.get(file.storage_key, { start, end })
   if (!body) {
     if (!(await findServable(app, { ...request.params, ephemeral }))) throw new Failure('attachment_not_found')
     throw new Failure('database_failed', undefined, { cause: new Error(`${file.storage_key} is not in storage`) })
@@ -78,7 +81,8 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
   reply.hijack()
   reply.raw.writeHead(status, { ...(reply.getHeaders() as Record<string, string>), ...all })
   try {
-    await pipeline(body, reply.raw)
+    if (body instanceof Readable) await pipeline(body, reply.raw)
+    else await send(reply.raw, request.raw.socket, body, { start, end })
   } catch (error) {
     // The client went away, or the storage broke: either way the answer is cut off, which its length gives away.
     request.log.debug({ err: error }, 'download broke off')
