@@ -64,7 +64,7 @@ async function inspect(
 ): Promise<Verdict> {
   const hint = { filename: row.filename, declared: row.declared_type }
   try {
-    const file = storedBytes(app.storage, storageKey, row.size_bytes)
+    const file = storedBytes(app.storage, storageKey, row.size_bytes, { keep: row.vanishes_at === null })
     const detection = await detect(file, { ...hint, text, signal })
     const verdict = judgeUpload(detection, hint)
     if (!verdict.accepted) {

@@ -13,6 +13,7 @@ import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import { Failure } from '../failure.ts'
 import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
 import { answer } from '../http/range.ts'
+import { send } from './send.ts'
 
 /** Bounded, since a deleted file must leave other people's caches too. */
 const CACHE_CONTROL = 'public, max-age=300'
@@ -22,6 +23,11 @@ const CORS = {
   'Access-Control-Expose-Headers':
     'Content-Length, Content-Range, Accept-Ranges, ETag, Content-Disposition, X-Trace-ID',
 }
+
+/** What every file has, as writeHead wants it. */
+const ALWAYS = Object.entries({ ...FILE_SECURITY_HEADERS, ...CORS }).flat()
+const CACHED = [...ALWAYS, 'Cache-Control', CACHE_CONTROL]
+const UNCACHED = [...ALWAYS, 'Cache-Control', 'no-store']
 
 const PREFLIGHT = {
   ...CORS,
@@ -52,11 +58,24 @@ export function cdnRoutes(app: App): FastifyPluginAsync {
 
 async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyReply): Promise<unknown> {
   const ephemeral = request.routeOptions.url?.startsWith(EPHEMERAL_PATH) ?? false
-  reply.headers(CORS)
-  if (ephemeral) checkSignature(app, request, reply)
-  reply.header('Cache-Control', 'no-store')
-  await settleFirst(app, request.params.partner_id, request.params.id)
-  const file = await findServable(app, { ...request.params, ephemeral })
+  try {
+    if (ephemeral) checkSignature(app, request)
+    return await serveFile(app, request, reply, ephemeral)
+  } catch (error) {
+    reply.headers(CORS).header('Cache-Control', 'no-store')
+    throw error
+  }
+}
+
+async function serveFile(
+  app: App,
+  request: FastifyRequest<Address>,
+  reply: FastifyReply,
+  ephemeral: boolean,
+): Promise<FastifyReply> {
+  const address = { ...request.params, ephemeral }
+  await settleFirst(app, address.partner_id, address.id)
+  const file = await findServable(app, address)
   if (!file) throw new Failure('attachment_not_found')
   await actOutFaults(app, file)
   const { status, start, end, headers } = answer(request, {
@@ -64,21 +83,27 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
     etag: `"${file.sha256}"`,
     modified: file.completed_at ?? file.created_at,
   })
-  const all = { ...headers, ...fileHeaders(file), 'Cache-Control': ephemeral ? 'no-store' : CACHE_CONTROL }
-  reply.removeHeader('Cache-Control') // Node would send both spellings of the name
   const length = end - start + 1
-  if (request.method === 'HEAD' || length <= 0) return reply.code(status).headers(all).send()
-
-  const body = await app.storage.get(file.storage_key, { start, end })
-  if (!body) {
-    if (!(await findServable(app, { ...request.params, ephemeral }))) throw new Failure('attachment_not_found')
+  const isSent = request.method === 'GET' && length > 0
+  using object = isSent ? await app.storage.open?.(file.storage_key, { keep: !ephemeral }) : undefined
+  const streamed = isSent && !app.storage.open ? await app.storage.get(file.storage_key, { start, end }) : undefined
+  if (isSent && !object && !streamed) {
+    if (!(await findServable(app, address))) throw new Failure('attachment_not_found')
     throw new Failure('database_failed', undefined, { cause: new Error(`${file.storage_key} is not in storage`) })
   }
-  app.metrics.served.inc(length)
+  if (isSent) app.metrics.served.inc(length)
+  // Names and values in turn, as they are: Fastify would copy them twice on the way to Node.
   reply.hijack()
-  reply.raw.writeHead(status, { ...(reply.getHeaders() as Record<string, string>), ...all })
+  reply.raw.writeHead(status, [
+    ...['X-Trace-ID', request.id, 'Content-Type', file.content_type],
+    ...['Content-Disposition', contentDisposition(file.filename, file.content_type)],
+    ...Object.entries(headers).flat(),
+    ...(ephemeral ? UNCACHED : CACHED),
+  ])
   try {
-    await pipeline(body, reply.raw)
+    if (object) await send(reply.raw, request.raw.socket, object, { start, end })
+    else if (streamed) await pipeline(streamed, reply.raw)
+    else reply.raw.end()
   } catch (error) {
     // The client went away, or the storage broke: either way the answer is cut off, which its length gives away.
     request.log.debug({ err: error }, 'download broke off')
@@ -87,10 +112,9 @@ async function serve(app: App, request: FastifyRequest<Address>, reply: FastifyR
 }
 
 /** Before anything is looked up, so that only the bearer of a true link learns whether a file is there. */
-function checkSignature(app: App, request: FastifyRequest<Address>, reply: FastifyReply): void {
+function checkSignature(app: App, request: FastifyRequest<Address>): void {
   const link = checkLink(app, request.params, request.query)
   if (link === 'valid') return
-  reply.header('Cache-Control', 'no-store')
   const expired = 'The link has expired; retrieve the attachment for a new one'
   throw new Failure('access_denied', link === 'expired' ? expired : 'The link is not one that was made here')
 }
@@ -102,12 +126,4 @@ async function actOutFaults({ sandbox, clock }: App, file: CompleteAttachment): 
   if (slow) await clock.sleep((slow.seconds ?? 5) * 1000)
   if (take('cdn_forbidden')) throw new Failure('access_denied')
   if (take('cdn_not_found')) throw new Failure('attachment_not_found')
-}
-
-function fileHeaders(file: CompleteAttachment): Record<string, string> {
-  return {
-    'Content-Type': file.content_type,
-    'Content-Disposition': contentDisposition(file.filename, file.content_type),
-    ...FILE_SECURITY_HEADERS,
-  }
 }

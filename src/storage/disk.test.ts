@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -85,5 +86,35 @@ describe('a folder', () => {
     await writeFile(join(folder, 'objects/torn'), 'x')
     assert.ok(body)
     await assert.rejects(body.toArray(), /shorter/)
+  })
+
+  for (const size of [0, 1, 256 * 1024, 256 * 1024 + 1, 1_000_000])
+    test(`an open object of ${size} bytes is read anywhere by pieces, and after its deletion only by who has it`, async () => {
+      const storage = await openDisk(folder, { exclusive: true })
+      const bytes = randomBytes(size)
+      await storage.put('pieces', Readable.from([bytes]), size)
+      const object = await storage.open('pieces', { keep: true })
+      assert.ok(object)
+      await storage.delete('pieces')
+      assert.equal(await storage.open('pieces', { keep: true }), undefined)
+      assert.equal(object.size, size)
+      for (const start of [0, Math.floor(size / 3), Math.max(0, size - 10)]) {
+        const piece = Buffer.alloc(Math.min(50_000, size - start))
+        assert.equal(piece.length > 0 ? await object.read(piece, start) : 0, piece.length)
+        assert.ok(piece.equals(bytes.subarray(start, start + piece.length)))
+      }
+      if (size <= 256 * 1024) assert.ok(object.bytes?.equals(bytes))
+      object[Symbol.dispose]()
+    })
+
+  test('a key that was deleted and put again opens as it is now', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    for (const text of ['first', 'second']) {
+      assert.equal(await storage.open('again', { keep: true }), undefined)
+      await storage.put('again', Readable.from([Buffer.from(text)]), text.length)
+      using object = await storage.open('again', { keep: true })
+      assert.equal(String(object?.bytes), text)
+      await storage.delete('again')
+    }
   })
 })

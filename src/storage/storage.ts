@@ -29,6 +29,26 @@ export interface Storage {
   list(after?: string): AsyncIterable<Entry>
 }
 
+/**
+ * What only a backend beside us can do: read an object by pieces, without a stream for each. A second, small interface
+ * beside Storage; who finds no `open` uses `get`.
+ */
+export interface Pieces {
+  /**
+   * undefined: no such key. The caller disposes of it when no reading is under way. `keep`: the next one to open it may find
+   * it still open, or its bytes in memory, for some seconds; never say so of what has to vanish.
+   */
+  open(key: string, o: { keep: boolean }): Promise<OpenObject | undefined>
+}
+
+export interface OpenObject extends Disposable {
+  readonly size: number
+  /** All of a small object, to be read only; undefined: read it by pieces. */
+  readonly bytes: Buffer | undefined
+  /** Fills the buffer from `position` on, with less only at the end of the object. How many bytes were read. */
+  read(buffer: Buffer, position: number): Promise<number>
+}
+
 /** The source ended or broke before `size` bytes had come. */
 export class BodyTooShort extends Error {
   override name = 'BodyTooShort'
@@ -39,22 +59,36 @@ export class BodyTooLong extends Error {
   override name = 'BodyTooLong'
 }
 
-/** A stored object as random access bytes. Rejects when the storage fails or the object is gone. */
-export function storedBytes(storage: Storage, key: string, size: number): Bytes {
+/** A stored object as random access bytes. Rejects when the storage fails or the object is gone. `keep`: as of `Pieces`. */
+export function storedBytes(
+  storage: Storage & Partial<Pieces>,
+  key: string,
+  size: number,
+  { keep }: { keep: boolean } = { keep: false },
+): Bytes {
   return {
     size,
     async read(offset, length) {
       const end = Math.min(offset + length, size) - 1
       if (end < offset) return new Uint8Array(0)
-      const body = await storage.get(key, { start: offset, end })
-      if (!body) throw new Error(`stored object ${key} is missing`)
-      const chunks: Buffer[] = []
-      try {
-        for await (const chunk of body) chunks.push(chunk as Buffer)
-      } catch (error) {
-        throw new Failure('storage_unavailable', undefined, { cause: error })
-      }
-      return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)
+      if (!storage.open) return await streamed(storage, key, { start: offset, end })
+      using object = await storage.open(key, { keep })
+      if (!object) throw new Error(`stored object ${key} is missing`)
+      if (object.bytes) return object.bytes.subarray(offset, end + 1)
+      const buffer = Buffer.allocUnsafe(end + 1 - offset)
+      return buffer.subarray(0, await object.read(buffer, offset))
     },
   }
+}
+
+async function streamed(storage: Storage, key: string, range: { start: number; end: number }): Promise<Uint8Array> {
+  const body = await storage.get(key, range)
+  if (!body) throw new Error(`stored object ${key} is missing`)
+  const chunks: Buffer[] = []
+  try {
+    for await (const chunk of body) chunks.push(chunk as Buffer)
+  } catch (error) {
+    throw new Failure('storage_unavailable', undefined, { cause: error })
+  }
+  return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)
 }

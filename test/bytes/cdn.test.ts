@@ -1,5 +1,6 @@
 /** The CDN: what it serves, with which headers, to whom not, and what it costs when a client goes away. */
 import assert from 'node:assert/strict'
+import { readdir, readlink } from 'node:fs/promises'
 import { after, before, describe, test } from 'node:test'
 import type LinqAPIV3 from '@linqapp/sdk'
 import { zip } from '../fixtures/media/containers.ts'
@@ -460,6 +461,52 @@ describe('a client that goes away', () => {
     }
     assert.deepEqual((await wire.reply()).body, bytes)
   })
+
+  test('gets the rest of a file that is deleted meanwhile; then its bytes are gone, and nobody holds them open', async () => {
+    const bytes = textOf(8 * MB, 'deleted')
+    const created = await uploadText(client, bytes)
+    assert.equal((await download(created.download_url)).length, bytes.length)
+    const { host, pathname } = new URL(created.download_url)
+    using wire = await dial(server.cdn)
+    await wire.head(`GET ${pathname}`, { Host: host })
+    await until('the download is under way', () => wire.heard.length > 1000)
+    wire.socket.pause()
+    await client.attachments.delete(created.attachment_id)
+    assert.equal((await fetch(created.download_url)).status, 404)
+    const pid = server.process.pid ?? 0
+    await until('the file is unlinked', async () => (await deletedFiles(pid)) === 1)
+    wire.socket.resume()
+    assert.deepEqual(sha256((await wire.reply()).body), sha256(bytes))
+    await until('its space is given back', async () => (await deletedFiles(pid)) === 0)
+  })
+
+  test('a small file that was just read is 404 as soon as it is deleted', async () => {
+    const created = await uploadText(client, textOf(50_000, 'small'))
+    for (let round = 0; round < 3; round++) assert.equal((await download(created.download_url)).length, 50_000)
+    await client.attachments.delete(created.attachment_id)
+    assert.equal((await fetch(created.download_url)).status, 404)
+  })
+
+  test('many ask for one file at once, whole and in parts, and each gets its own part', async () => {
+    const bytes = textOf(4 * MB, 'shared')
+    const created = await uploadText(client, bytes)
+    await Promise.all(
+      Array.from({ length: 40 }, async (_, i) => {
+        const start = i * 100_003
+        const response = await fetch(created.download_url, { headers: { range: `bytes=${start}-` } })
+        const body = Buffer.from(await response.arrayBuffer())
+        assert.ok(body.equals(bytes.subarray(start)), `from ${start} on`)
+      }),
+    )
+  })
+
+  /** How many files that have no name any more the process holds open (Linux). */
+  async function deletedFiles(pid: number): Promise<number> {
+    const folder = `/proc/${pid}/fd`
+    const names = await readdir(folder)
+    const targets = await Promise.all(names.map((name) => readlink(`${folder}/${name}`).catch(() => '')))
+    return targets.filter((target) => target.includes('/objects/') && target.endsWith(' (deleted)')).length
+  }
 
   /** The count once it has stayed the same for a while. */
   async function settled(pid: number): Promise<number> {

@@ -1,9 +1,10 @@
 /** Clients that are slow, silent or many: cut off in the end, and never in the way of others. */
 import assert from 'node:assert/strict'
+import { readdir, readFile, readlink } from 'node:fs/promises'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Server, startServer } from '../support/satchel.ts'
-import { createText, dial, download, filesIn, put, textOf, uploadText, type Wire } from '../support/wire.ts'
+import { createText, dial, download, filesIn, put, textOf, until, uploadText, type Wire } from '../support/wire.ts'
 
 let server: Server
 before(async () => {
@@ -21,6 +22,28 @@ async function closedAfter(wire: Wire, limitMs: number): Promise<number> {
   ])
   late.abort()
   return Date.now() - began
+}
+
+async function linksOf(pid: number): Promise<string[]> {
+  const folder = `/proc/${pid}/fd`
+  return await Promise.all((await readdir(folder)).map((name) => readlink(`${folder}/${name}`).catch(() => '')))
+}
+
+/** Whether the process has a stored file open (Linux). */
+async function opensBelow(pid: number, folder: string): Promise<boolean> {
+  return (await linksOf(pid)).some((target) => target.includes(folder))
+}
+
+/** How many of these connections the process has not closed (Linux). */
+async function connectionsWith(pid: number, wires: readonly Wire[]): Promise<number> {
+  const ports = new Set(wires.map(({ socket }) => socket.localPort))
+  const table = (await readFile('/proc/net/tcp', 'utf8')).split('\n').slice(1)
+  const sockets = new Set(await linksOf(pid))
+  return table.filter((row) => {
+    const columns = row.trim().split(/\s+/)
+    const port = Number.parseInt(columns[2]?.split(':')[1] ?? '', 16)
+    return ports.has(port) && sockets.has(`socket:[${columns[9]}]`)
+  }).length
 }
 
 describe('side by side', { concurrency: true }, () => {
@@ -74,6 +97,22 @@ describe('side by side', { concurrency: true }, () => {
     }
     assert.equal((await wire.reply()).status, 200)
     assert.deepEqual(await download(created.download_url), bytes)
+  })
+
+  test('a download that nobody takes is cut off after a minute, and its file is let go', async () => {
+    const created = await uploadText(server.client(), textOf(16_000_000))
+    const pid = server.process.pid ?? 0
+    const { host, pathname } = new URL(created.download_url)
+    const wires = await Promise.all(Array.from({ length: 5 }, () => dial(server.cdn)))
+    for (const { socket } of wires) socket.pause()
+    for (const wire of wires) await wire.head(`GET ${pathname}`, { Host: host })
+    await until('all five are under way', async () => (await connectionsWith(pid, wires)) === 5)
+    const began = Date.now()
+    await until('the server has cut them off', async () => (await connectionsWith(pid, wires)) === 0, 150_000)
+    const took = Date.now() - began
+    for (const wire of wires) wire.socket.destroy()
+    assert.ok(took > 50_000, `${took} ms`)
+    await until('the file is closed', async () => !(await opensBelow(pid, '/objects/')), 20_000)
   })
 
   test('500 idle connections on each port do not stop others', async () => {
