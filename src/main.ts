@@ -44,6 +44,7 @@ import { phoneNumberRoutes } from './phone-numbers/routes.ts'
 import { describe } from './remote/address.ts'
 import { createRemote } from './remote/request.ts'
 import { type Secrets, secretsInDatabase, secretsInFolder } from './secrets.ts'
+import { tidyStorage } from './sweep/tidy.ts'
 import { traceHandlers } from './telemetry/handlers.ts'
 import { traceRemote } from './telemetry/remote.ts'
 import { noTracer, openTracer, type Tracer } from './telemetry/tracer.ts'
@@ -191,7 +192,15 @@ async function openFiles(config: Config, log: Log, o: { exclusive: boolean }): P
     // The lock on the data folder makes what lies inside it ours alone; a folder elsewhere may be shared.
     const exclusive = o.exclusive && storageUrl.startsWith(`file:${config.dataDir}${sep}`)
     const storage = await usable('SATCHEL_STORAGE_URL', () => openStorage(storageUrl, { exclusive, credentials }))
-    return { storage, direct: undefined, purge, close }
+    return {
+      storage,
+      direct: undefined,
+      purge,
+      async close() {
+        await storage.small?.close()
+        await close()
+      },
+    }
   }
   const s3 = await openBucket(storageUrl, credentials)
   await s3.check().catch((error) => {
@@ -268,7 +277,10 @@ function handlersFor(app: App, config: Config): Handlers {
     'upload.settle': (what) => settleAtEnd(app, what),
     'cdn.purge': async ({ urls }, _, signal) => app.purge?.(urls, signal),
     'attachment.vanish': ({ attachment_id }) => vanish(app, attachment_id),
-    'retention.sweep': () => sweepHistory(app, { keepMs: config.retentionDays * 86_400_000 }),
+    'retention.sweep': async (_, __, signal) => {
+      await sweepHistory(app, { keepMs: config.retentionDays * 86_400_000 })
+      await tidyStorage(app, signal)
+    },
   }
 }
 

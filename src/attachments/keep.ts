@@ -17,13 +17,7 @@ export type Kept = {
 }
 
 export async function keepFile(app: App, file: Spooled, o: Kept): Promise<CompleteAttachment> {
-  const storageKey = newStorageKey(app.newId)
-  const stream = file.stream()
-  try {
-    await app.storage.put(storageKey, stream, file.bytes.size, { signal: o.signal })
-  } finally {
-    stream.destroy()
-  }
+  const storageKey = await store(app, file, o.signal)
   app.metrics.received.inc({ source: o.source }, file.bytes.size)
   const now = app.clock.now()
   return {
@@ -43,6 +37,23 @@ export async function keepFile(app: App, file: Spooled, o: Kept): Promise<Comple
     upload_expires_at: now,
     completed_at: now,
     vanishes_at: await vanishTime(app.db, o.partnerId, now),
+  }
+}
+
+async function store({ storage, newId }: App, file: Spooled, signal: AbortSignal): Promise<string> {
+  const { size } = file.bytes
+  if (storage.small && size <= storage.small.maxBytes) {
+    const body = await file.bytes.read(0, size)
+    signal.throwIfAborted()
+    return await storage.small.append(body)
+  }
+  const storageKey = newStorageKey(newId)
+  const stream = file.stream()
+  try {
+    await storage.put(storageKey, stream, size, { signal })
+    return storageKey
+  } finally {
+    stream.destroy()
   }
 }
 

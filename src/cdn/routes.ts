@@ -13,6 +13,7 @@ import type { FaultKind } from '../carriers/sandbox/faults.ts'
 import { Failure } from '../failure.ts'
 import { contentDisposition, FILE_SECURITY_HEADERS } from '../http/disposition.ts'
 import { answer } from '../http/range.ts'
+import type { OpenObject } from '../storage/storage.ts'
 import { send } from './send.ts'
 
 /** Bounded, since a deleted file must leave other people's caches too. */
@@ -85,7 +86,7 @@ async function serveFile(
   })
   const length = end - start + 1
   const isSent = request.method === 'GET' && length > 0
-  using object = isSent ? await app.storage.open?.(file.storage_key, { keep: !ephemeral }) : undefined
+  using object = isSent ? await openFile(app, file, address) : undefined
   const streamed = isSent && !app.storage.open ? await app.storage.get(file.storage_key, { start, end }) : undefined
   if (isSent && !object && !streamed) {
     if (!(await findServable(app, address))) throw new Failure('attachment_not_found')
@@ -109,6 +110,19 @@ async function serveFile(
     request.log.debug({ err: error }, 'download broke off')
   }
   return reply
+}
+
+/** undefined: not there, or the storage has no pieces. Small objects may be moved meanwhile, and then the row knows where to. */
+async function openFile(
+  app: App,
+  file: CompleteAttachment,
+  address: Address['Params'] & { ephemeral: boolean },
+): Promise<OpenObject | undefined> {
+  const keep = !address.ephemeral
+  const object = await app.storage.open?.(file.storage_key, { keep })
+  if (object || !app.storage.open) return object
+  const now = await findServable(app, address)
+  return now && now.storage_key !== file.storage_key ? await app.storage.open(now.storage_key, { keep }) : undefined
 }
 
 /** Before anything is looked up, so that only the bearer of a true link learns whether a file is there. */

@@ -5,3 +5,11 @@ export interface Bytes {
   /** Up to `length` bytes from `offset`; fewer (or none) at the end of the file. Rejects when the source fails. */
   read(offset: number, length: number): Promise<Uint8Array>
 }
+
+/** A file that is in memory already. Reads are views of it. */
+export function bufferBytes(buffer: Uint8Array): Bytes {
+  return {
+    size: buffer.length,
+    read: async (offset, length) => buffer.subarray(offset, offset + length),
+  }
+}

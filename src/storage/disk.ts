@@ -2,18 +2,22 @@
  * Files in a folder. A body is gathered into large writes to `tmp/`, synced, renamed to its key under `objects/`, and the
  * folder that got the name is synced: what `put` has acknowledged survives a power cut. Layout:
  *   objects/<key>      complete files, never written again
+ *   packs/<name>       small objects, many to a file (packs.ts); their keys say where they lie
  *   tmp/<random>       bodies on their way; left over only by a crash, and removed at the next start
+ * A key of a pack may also be an ordinary file, brought by `satchel migrate-data`.
  */
 import { close, fstat, open as openFile, read, type Stats } from 'node:fs'
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { Failure } from '../failure.ts'
 import { randomHex } from '../ids.ts'
+import { syncFolder, translate, unlessMissing } from './files.ts'
 import { gather } from './gather.ts'
 import { KeptOpen, type Source } from './kept-open.ts'
-import { BodyTooShort, type Entry, type Pieces, type PutOptions, type Storage } from './storage.ts'
+import { placeOf } from './pack-record.ts'
+import { openPacks } from './packs.ts'
+import { BodyTooShort, type Entry, type Pieces, type PutOptions, type SmallObjects, type Storage } from './storage.ts'
 
 const READ_BYTES = 256 * 1024
 /** Up to here an object is read whole when it is opened. */
@@ -21,15 +25,29 @@ const SMALL_BYTES = 256 * 1024
 const ABANDONED_MS = 3_600_000
 const KEY = /^[a-z0-9_-]+(\/[a-z0-9_-]+)*$/
 
-/** `exclusive`: no other process uses this folder, so everything in tmp/ is left over from a crash. */
-export async function openDisk(folder: string, { exclusive }: { exclusive: boolean }): Promise<Storage & Pieces> {
+export type Disk = Storage & Pieces & { readonly small: SmallObjects }
+
+/**
+ * `exclusive`: no other process uses this folder, so everything in tmp/ is left over from a crash. `now`: real time, since
+ * other processes compare with theirs.
+ */
+export async function openDisk(
+  folder: string,
+  { exclusive, now = Date.now }: { exclusive: boolean; now?: () => number },
+): Promise<Disk> {
   const objects = join(folder, 'objects')
   const temporary = join(folder, 'tmp')
   await mkdir(objects, { recursive: true, mode: 0o700 })
   await mkdir(temporary, { recursive: true, mode: 0o700 })
+  const packed = join(folder, 'packs')
+  await mkdir(packed, { recursive: true, mode: 0o700 })
+  const packs = openPacks(packed, now)
   await removeLeftovers(temporary, exclusive)
   const knownFolders = new Set<string>()
   const kept = new KeptOpen(async (key) => {
+    const place = placeOf(key)
+    const small = place && (await packs.read(place))
+    if (small) return inMemory(small)
     const source = await openSource(pathOf(key))
     return source && source.size <= SMALL_BYTES ? await readWhole(source) : source
   })
@@ -43,11 +61,14 @@ export async function openDisk(folder: string, { exclusive }: { exclusive: boole
   async function ensureFolder(path: string): Promise<void> {
     if (knownFolders.has(path)) return
     const made = await mkdir(path, { recursive: true, mode: 0o700 })
-    for (let parent = path; made && parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
+    for (let parent = path; made && parent.length >= made.length; parent = dirname(parent))
+      await syncFolder(dirname(parent))
     knownFolders.add(path)
   }
 
   return {
+    small: packs,
+
     async put(key, body, size, options: PutOptions = {}) {
       const path = pathOf(key)
       const staged = join(temporary, randomHex(16))
@@ -63,7 +84,7 @@ export async function openDisk(folder: string, { exclusive }: { exclusive: boole
         }
         await ensureFolder(dirname(path))
         await rename(staged, path)
-        await sync(dirname(path))
+        await syncFolder(dirname(path))
         kept.drop(key)
       } catch (error) {
         await rm(staged, { force: true })
@@ -72,6 +93,9 @@ export async function openDisk(folder: string, { exclusive }: { exclusive: boole
     },
 
     async get(key, range) {
+      const place = placeOf(key)
+      const small = place && (await packs.read(place, range))
+      if (small) return streamOf(small)
       const source = await openSource(pathOf(key))
       return source && readRange(source, range?.start ?? 0, Math.min(range?.end ?? source.size - 1, source.size - 1))
     },
@@ -79,18 +103,26 @@ export async function openDisk(folder: string, { exclusive }: { exclusive: boole
     open: (key, o) => kept.open(key, o),
 
     async stat(key) {
+      const place = placeOf(key)
+      const small = place && (await packs.stat(place))
+      if (small) return small
       const found = await unlessMissing(stat(pathOf(key)))
       return found && entry(key, found)
     },
 
     async delete(key) {
+      const place = placeOf(key)
       const path = pathOf(key)
+      if (place && (await packs.erase(place))) {
+        kept.drop(key)
+        return
+      }
       await rm(path, { force: true })
       kept.drop(key)
-      await unlessMissing(sync(dirname(path)))
+      await unlessMissing(syncFolder(dirname(path)))
     },
 
-    list: (after) => walk(objects, '', after),
+    list: (after) => merge(walk(objects, '', after), packs.list(after ?? '')),
   }
 }
 
@@ -151,10 +183,26 @@ async function readWhole(source: Source): Promise<Source> {
     const bytes = Buffer.allocUnsafeSlow(source.size)
     if (source.size > 0 && (await source.read(bytes, 0)) < source.size)
       throw new Error('a stored file is shorter than it was')
-    return { size: source.size, bytes, read: async (buffer, position) => bytes.copy(buffer, 0, position), close() {} }
+    return inMemory(bytes)
   } finally {
     source.close()
   }
+}
+
+const inMemory = (bytes: Buffer): Source => ({
+  size: bytes.length,
+  bytes,
+  read: async (buffer, position) => bytes.copy(buffer, 0, position),
+  close() {},
+})
+
+function streamOf(bytes: Buffer): Readable {
+  return new Readable({
+    read() {
+      if (bytes.length > 0) this.push(bytes)
+      this.push(null)
+    },
+  })
 }
 
 const opened = promisify(openFile) as (path: string) => Promise<number>
@@ -190,25 +238,21 @@ async function* walk(root: string, prefix: string, after: string | undefined): A
   }
 }
 
+/** Both are in key order, and so is the result. */
+async function* merge(a: AsyncGenerator<Entry>, b: AsyncGenerator<Entry>): AsyncGenerator<Entry> {
+  let [first, second] = [await a.next(), await b.next()]
+  while (!first.done || !second.done) {
+    if (second.done || (!first.done && first.value.key <= second.value.key)) {
+      if (!first.done) yield first.value
+      first = await a.next()
+    } else {
+      yield second.value
+      second = await b.next()
+    }
+  }
+}
+
 const entry = (key: string, stats: Stats): Entry => ({ key, size: stats.size, modified: Math.floor(stats.mtimeMs) })
-
-async function sync(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-}
-
-async function unlessMissing<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
-    throw error
-  }
-}
 
 async function removeLeftovers(temporary: string, all: boolean): Promise<void> {
   for (const name of await readdir(temporary)) {
@@ -216,17 +260,4 @@ async function removeLeftovers(temporary: string, all: boolean): Promise<void> {
     const found = await unlessMissing(stat(path))
     if (found && (all || Date.now() - found.mtimeMs > ABANDONED_MS)) await rm(path, { force: true })
   }
-}
-
-function translate(error: unknown): unknown {
-  const code = codeOf(error)
-  if (code === 'ENOSPC' || code === 'EDQUOT') return new Failure('storage_full', undefined, { cause: error })
-  if (code && ['EIO', 'EROFS', 'EMFILE', 'ENFILE', 'EACCES', 'EPERM', 'EFBIG'].includes(code)) {
-    return new Failure('upload_failed', undefined, { cause: error })
-  }
-  return error
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }

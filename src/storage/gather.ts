@@ -5,6 +5,7 @@
  */
 import type { FileHandle } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
+import { writeAll } from './files.ts'
 import { BodyTooLong, BodyTooShort, type PutOptions } from './storage.ts'
 
 const WRITE_BYTES = 256 * 1024
@@ -100,14 +101,4 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
     signal?.addEventListener('abort', onAbort, { once: true })
     if (body.destroyed && !body.readableEnded) onClose()
   })
-}
-
-/** One writev, and the rest one by one should the kernel have taken only a part. */
-async function writeAll(file: FileHandle, chunks: Buffer[], bytes: number, position: number): Promise<void> {
-  let { bytesWritten } = await file.writev(chunks, position)
-  while (bytesWritten < bytes) {
-    const rest = Buffer.concat(chunks).subarray(bytesWritten)
-    const more = await file.write(rest, 0, rest.length, position + bytesWritten)
-    bytesWritten += more.bytesWritten
-  }
 }

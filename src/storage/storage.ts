@@ -15,6 +15,8 @@ export type PutOptions = {
 }
 
 export interface Storage {
+  /** Where there is one: a faster way for small objects, which the other methods know by their keys as well. */
+  readonly small?: SmallObjects
   /**
    * All or nothing, and durable when it resolves: an abort, a broken source or a body that is not exactly `size` bytes
    * leaves no trace. Rejects with BodyTooShort, BodyTooLong, Failure storage_full or upload_failed, or the abort's reason.
@@ -47,6 +49,23 @@ export interface OpenObject extends Disposable {
   readonly bytes: Buffer | undefined
   /** Fills the buffer from `position` on, with less only at the end of the object. How many bytes were read. */
   read(buffer: Buffer, position: number): Promise<number>
+}
+
+/** What only a disk has: small bodies that are whole in memory, many to a file, so that many share a sync. */
+export interface SmallObjects {
+  readonly maxBytes: number
+  /**
+   * Stores `body`, of at most `maxBytes`, under a new key and resolves with that once it is durable. Rejects with Failure
+   * storage_full or upload_failed; then nothing was stored. The body must not change meanwhile.
+   */
+  append(body: Uint8Array): Promise<string>
+  /**
+   * Gives room back, file by file, where most of a file is dead: `move` is given the keys of what lives in it, stores that anew
+   * and says whether nothing of the old is needed any more; then the file is removed.
+   */
+  compact(move: (keys: readonly string[]) => Promise<boolean>): Promise<void>
+  /** Lets go of open files. */
+  close(): Promise<void>
 }
 
 /** The source ended or broke before `size` bytes had come. */

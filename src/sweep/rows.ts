@@ -31,6 +31,12 @@ export async function findStored(db: Db, keys: readonly string[]): Promise<Store
   return rows as Stored[]
 }
 
+/** Says that the bytes lie elsewhere now. False: nobody has them under `from` any more. */
+export async function moveStored(db: Db, { from, to }: { from: string; to: string }): Promise<boolean> {
+  const query = db.updateTable('attachments').set({ storage_key: to }).where('storage_key', '=', from)
+  return (await query.executeTakeFirst()).numUpdatedRows > 0n
+}
+
 /** Whether the database has ever had an attachment: one that has not is hardly the one that belongs to a full storage. */
 export async function hasHistory(db: Db): Promise<boolean> {
   const [attachment, deletion] = await Promise.all([

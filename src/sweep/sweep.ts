@@ -13,8 +13,10 @@ import { findDeletionJobs, findStaged, findStored, listStored, type Stored } fro
 export const SMALLEST_AGE_MS = 3_600_000
 
 /** Where our objects are; whatever else lies in a storage is not ours to judge. */
-const MEDIA = 'media/'
+const OURS = ['media/', 'pack/']
 const STAGING = 'staging/'
+
+const isOurs = (key: string): boolean => OURS.some((folder) => key.startsWith(folder))
 
 export type Finding =
   /** An object that no attachment has. */
@@ -59,7 +61,7 @@ export async function* compare(o: Comparison): AsyncGenerator<Finding, Totals> {
     if (row?.storage_key === entry.key) {
       if (row.size_bytes !== entry.size) yield* lost(o, row)
       await nextRow()
-    } else if (!entry.key.startsWith(MEDIA) && !entry.key.startsWith(STAGING)) totals.foreign++
+    } else if (!isOurs(entry.key) && !entry.key.startsWith(STAGING)) totals.foreign++
     else if (entry.modified > o.now - o.olderThanMs) totals.young++
     else suspects.push(entry)
     if (suspects.length >= 500) yield* judge(o, suspects.splice(0))
@@ -91,7 +93,7 @@ async function* judge({ db, now }: Comparison, entries: readonly Entry[]): Async
   )
   for (const { key, size, modified } of entries) {
     if (known.has(key) || leaving.has(key)) continue
-    if (key.startsWith(MEDIA)) yield { finding: 'no_row', key, size_bytes: size, modified }
+    if (isOurs(key)) yield { finding: 'no_row', key, size_bytes: size, modified }
     else if (!open.has(attachmentOf(key))) yield { finding: 'staged', key, size_bytes: size, modified }
   }
 }

@@ -104,7 +104,10 @@ async function crashUnderLoad(server: Server, { round, chatId, uploads, sends }:
   const uploader = async (worker: number) => {
     for (let n = 0; !isDown; n++) {
       const mark = Buffer.from(`${round} ${worker} ${n}\n`)
-      const bytes = Buffer.concat([mark, TEXT.subarray(mark.length, 20_000 + worker * 150_000)])
+      const bytes = Buffer.concat([
+        mark,
+        TEXT.subarray(mark.length, worker % 2 === 0 ? 20_000 + worker * 20_000 : worker * 150_000),
+      ])
       await unlessCrashed(
         () => isDown,
         async () => {

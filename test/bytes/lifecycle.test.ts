@@ -320,7 +320,7 @@ describe('what is made at the first start', () => {
     const read = () => Promise.all(secrets.map((name) => readFile(join(dataDir, name), 'utf8')))
     const first = await startServer({ dataDir, env })
     for (const name of [...secrets, 'satchel.sqlite']) assert.equal(await modeOf(join(dataDir, name)), 0o600, name)
-    for (const name of ['.', 'files', 'files/objects', 'files/tmp', 'spool']) {
+    for (const name of ['.', 'files', 'files/objects', 'files/packs', 'files/tmp', 'spool']) {
       assert.equal((await modeOf(join(dataDir, name))) & 0o077, 0, name)
     }
     const kept = await read()

@@ -4,10 +4,12 @@ import { readFile } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import type LinqAPIV3 from '@linqapp/sdk'
 import { jpeg, png } from '../fixtures/media/files.ts'
+import { packedIn } from '../support/packs.ts'
 import { type Server, startServer } from '../support/satchel.ts'
 import {
   type Created,
@@ -119,8 +121,8 @@ describe('an upload as the SDK describes it', () => {
     assert.equal(attachment.download_url, created.download_url)
   })
 
-  test('stores one byte, and 64 KiB and one byte, as they are', async () => {
-    for (const size of [1, 65_537]) {
+  test('stores bodies of any size as they are, also around the one from which on they have a file each', async () => {
+    for (const size of [1, 65_537, 131_071, 131_072, 131_073]) {
       const bytes = textOf(size)
       const created = await uploadText(client, bytes)
       assert.deepEqual(await download(created.download_url), bytes)
@@ -237,7 +239,7 @@ describe('a body that is not what was declared', () => {
     const bytes = textOf(3 * MB)
     for (const headers of [{}, CHUNKED]) {
       const created = await createText(client, bytes.length)
-      const known = await filesIn(server.dataDir, 'files/objects')
+      const known = await filesIn(server.dataDir, 'files')
       using wire = await dial(server.cdn)
       await begin(wire, created, headers)
       const half = bytes.subarray(0, bytes.length / 2)
@@ -245,19 +247,46 @@ describe('a body that is not what was declared', () => {
       await until('the upload is under way', async () => (await filesIn(server.dataDir, 'files/tmp')).length === 1)
       wire.socket.destroy()
       await assertNothingKept(created)
-      assert.deepEqual(await filesIn(server.dataDir, 'files/objects'), known)
+      assert.deepEqual(await filesIn(server.dataDir, 'files'), known)
       await assertRepeatable(created, bytes)
     }
+  })
+
+  test('a small one cut off half way, with a length or in chunks: nothing is kept, and it may be repeated', async () => {
+    const bytes = textOf(60_000)
+    for (const headers of [{}, CHUNKED]) {
+      const created = await createText(client, bytes.length)
+      const known = await filesIn(server.dataDir, 'files')
+      using wire = await dial(server.cdn)
+      await begin(wire, created, headers)
+      const half = bytes.subarray(0, bytes.length / 2)
+      await wire.write(headers === CHUNKED ? chunked(half).subarray(0, -5) : half)
+      await sleep(100)
+      wire.socket.destroy()
+      await assertNothingKept(created)
+      assert.deepEqual(await filesIn(server.dataDir, 'files'), known)
+      await assertRepeatable(created, bytes)
+    }
+  })
+
+  test('a small file of another type is refused before any of it is written', async () => {
+    const bytes = png()
+    const created = await createText(client, bytes.length)
+    const size = async () => (await packedIn(server.dataDir)).length
+    const before = await size()
+    assert.equal((await put(created, new Uint8Array(bytes))).status, 200)
+    assert.equal((await client.attachments.retrieve(created.attachment_id)).status, 'failed')
+    assert.equal(await size(), before)
   })
 
   test('content of another type is taken with 200 as S3 would, and the attachment has failed', async () => {
     const bytes = png()
     const created = await createText(client, bytes.length)
-    const known = await filesIn(server.dataDir, 'files/objects')
+    const known = await filesIn(server.dataDir, 'files')
     assert.equal((await put(created, new Uint8Array(bytes))).status, 200)
     assert.equal((await client.attachments.retrieve(created.attachment_id)).status, 'failed')
     assert.equal((await fetch(created.download_url)).status, 404)
-    assert.deepEqual(await filesIn(server.dataDir, 'files/objects'), known)
+    assert.deepEqual(await filesIn(server.dataDir, 'files'), known)
     await assertRepeatable(created, textOf(bytes.length))
   })
 })
@@ -409,9 +438,11 @@ describe('an attachment that is not pending', () => {
   })
 
   test('two different bodies at once: one wins, the other gets 409, and what is served is the winner', async () => {
-    for (let round = 0; round < 10; round++) {
-      const bodies = [textOf(300_000, `one ${round}`), textOf(300_000, `two ${round}`)]
-      const created = await createText(client, 300_000)
+    for (let round = 0; round < 20; round++) {
+      const size = round % 2 === 0 ? 300_000 : 60_000
+      const known = (await filesIn(server.dataDir, 'files')).length
+      const bodies = [textOf(size, `one ${round}`), textOf(size, `two ${round}`)]
+      const created = await createText(client, size)
       const wires = await Promise.all(bodies.map(() => dial(server.cdn)))
       await Promise.all(wires.map((wire) => begin(wire, created)))
       await Promise.all(wires.map((wire, i) => wire.write((bodies[i] ?? Buffer.alloc(0)).subarray(0, -1))))
@@ -421,22 +452,23 @@ describe('an attachment that is not pending', () => {
       assert.deepEqual(replies.map(({ status }) => status).sort(), [200, 409])
       const winner = replies.findIndex(({ status }) => status === 200)
       assert.equal(sha256(await download(created.download_url)), sha256(bodies[winner] ?? Buffer.alloc(0)))
-      const stored = await filesIn(server.dataDir, 'files/objects')
-      assert.equal(stored.filter((path) => path.includes(created.attachment_id)).length, 0)
+      assert.equal((await filesIn(server.dataDir, 'files')).length, known + 1)
     }
   })
 
   test('the same body five times at once: five times 200, stored once', async () => {
-    const bytes = textOf(300_000, 'same')
-    const created = await createText(client, bytes.length)
-    const known = (await filesIn(server.dataDir, 'files')).length
-    const answers = await Promise.all(Array.from({ length: 5 }, () => put(created, new Uint8Array(bytes))))
-    assert.deepEqual(
-      answers.map(({ status }) => status),
-      [200, 200, 200, 200, 200],
-    )
-    assert.equal((await filesIn(server.dataDir, 'files')).length, known + 1)
-    assert.deepEqual(await download(created.download_url), bytes)
+    for (const size of [300_000, 50_000]) {
+      const bytes = textOf(size, 'same')
+      const created = await createText(client, bytes.length)
+      const known = (await filesIn(server.dataDir, 'files')).length
+      const answers = await Promise.all(Array.from({ length: 5 }, () => put(created, new Uint8Array(bytes))))
+      assert.deepEqual(
+        answers.map(({ status }) => status),
+        [200, 200, 200, 200, 200],
+      )
+      assert.equal((await filesIn(server.dataDir, 'files')).length, known + 1)
+      assert.deepEqual(await download(created.download_url), bytes)
+    }
   })
 })
 

@@ -1,7 +1,7 @@
 /** Contract 1.7: the ephemeral tier of a partner and of a line, with signed addresses and a hard end after 24 hours. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -11,6 +11,7 @@ import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { jpeg, png } from '../fixtures/media/files.ts'
 import { makeCertificates } from '../support/certificates.ts'
+import { filesBelow } from '../support/packs.ts'
 import type { WebhookEvent } from '../support/receiver.ts'
 import { receive, sandbox } from '../support/sandbox.ts'
 import { runCli, type Server, startServer } from '../support/satchel.ts'
@@ -304,9 +305,7 @@ test('switched off, what comes later is permanent and what was ephemeral still v
 
 test('in the end the storage holds what is permanent and nothing else', async () => {
   await advance(86_401)
-  const objects = join(server.dataDir, 'files', 'objects')
-  const count = async () =>
-    (await readdir(objects, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).length
+  const count = async () => (await filesBelow(join(server.dataDir, 'files'))).length
   await eventually(async () => (await count()) === 2)
   assert.match(await cli('sweep'), /2 objects .* 2 complete attachments\.\nEverything fits\./s)
 })

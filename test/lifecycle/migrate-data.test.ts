@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { packedIn } from '../support/packs.ts'
 import { runCli, startServer } from '../support/satchel.ts'
 import { bare, checkTarget, fromFolder, newFolder, sqliteEnv, usedSatchel } from './used.ts'
 
@@ -75,12 +76,19 @@ test('killed at any moment and started again, it ends with the same', async () =
 })
 
 test('bytes that are not what their row says are named and do not arrive', async () => {
-  const used = await usedSatchel(3)
+  const used = await usedSatchel(6)
   const objects = join(used.dataDir, 'files', 'objects')
-  const files = (await readdir(objects, { recursive: true })).filter((name) => name.split('/').length === 3)
-  assert.equal(files.length, 2)
-  await writeFile(join(objects, files[0] ?? ''), 'something else')
-  await rm(join(objects, files[1] ?? ''))
+  const large = (await readdir(objects, { recursive: true })).filter((name) => name.split('/').length === 3)
+  const small = (await packedIn(used.dataDir)).filter(({ isLive }) => isLive)
+  assert.deepEqual([large.length, small.length], [2, 3])
+  await writeFile(join(objects, large[0] ?? ''), 'something else')
+  await rm(join(objects, large[1] ?? ''))
+  const pack = join(used.dataDir, 'files', 'packs', small[0]?.name ?? '')
+  const bytes = await readFile(pack)
+  bytes.write('other', (small[0]?.at ?? 0) + 20 + 2)
+  await writeFile(pack, bytes)
+  await truncate(pack, (small[2]?.at ?? 0) + 20 + 2)
+  const files = [...large, small[0]?.key ?? '', small[2]?.key ?? '']
   const dataDir = await newFolder()
   for (const said of [/other bytes in the source[\s\S]*/, /not in the target/]) {
     const { code, stderr } = await runCli(fromFolder(used.dataDir), sqliteEnv(dataDir))
@@ -91,7 +99,7 @@ test('bytes that are not what their row says are named and do not arrive', async
   const arrived = await readdir(join(dataDir, 'files', 'objects'), { recursive: true })
   assert.deepEqual(
     arrived.filter((name) => name.split('/').length === 3),
-    [],
+    [small[1]?.key],
   )
 })
 

@@ -1,10 +1,12 @@
 /** `satchel sweep` beside a running server: what it finds, what it leaves alone, what it deletes. */
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
 import { jpeg } from '../fixtures/media/files.ts'
+import { packedIn } from '../support/packs.ts'
 import { runCli, startServer } from '../support/satchel.ts'
 
 const server = await startServer()
@@ -24,8 +26,10 @@ async function sweepJson(...args: string[]) {
   return { code, stderr, findings: lines.slice(0, -1), totals: lines.at(-1) }
 }
 
-async function upload() {
-  const file = jpeg()
+/** One of its own in the storage, or one of many in a file. */
+const LARGE = Buffer.concat([jpeg(), Buffer.alloc(140_000)])
+
+async function upload(file: Uint8Array<ArrayBuffer> = jpeg()) {
   const slot = await client.attachments.create({
     filename: 'a.jpg',
     content_type: 'image/jpeg',
@@ -124,17 +128,17 @@ test('uploads that were left behind are told when their attachment is finished o
 
 test('an attachment whose object is gone or was cut off is told and never touched', async () => {
   const before = await listed()
-  const lost = await upload()
+  const lost = await upload(LARGE)
   const lostPath = await pathOfOnly(before)
   const between = await listed()
-  const cut = await upload()
+  const cut = await upload(LARGE)
   const cutPath = await pathOfOnly(between)
   await rm(lostPath)
   await truncate(cutPath, 5)
   const { code, findings } = await sweepJson('--delete', '--older-than', '1h')
   assert.equal(code, 1)
   const keyOf = (path: string) => path.slice(objects.length + 1)
-  const size_bytes = jpeg().length
+  const size_bytes = LARGE.length
   assert.deepEqual(
     new Map(findings.map((finding) => [finding.finding, finding])),
     new Map([
@@ -157,6 +161,42 @@ test('an attachment whose object is gone or was cut off is told and never touche
   )
   assert.equal((await client.attachments.retrieve(lost.attachment_id)).status, 'complete')
   for (const { attachment_id } of [lost, cut]) await client.attachments.delete(attachment_id)
+})
+
+test('small objects, many to a file: one without a row is told and deleted, one that is lost is told', async () => {
+  const [orphan, kept, torn] = [await upload(), await upload(), await upload()]
+  const path = join(server.dataDir, 'satchel.sqlite')
+  const database = new DatabaseSync(path)
+  const find = database.prepare('select storage_key from attachments where id = ?')
+  const keyOf = (slot: { attachment_id: string }) =>
+    (find.get(slot.attachment_id) as { storage_key: string }).storage_key
+  const [orphanKey, tornKey] = [keyOf(orphan), keyOf(torn)]
+  database.prepare('delete from attachments where id = ?').run(orphan.attachment_id)
+  database.close()
+  assert.deepEqual((await sweepJson()).findings, [], 'it is too young')
+  const records = await packedIn(server.dataDir)
+  const name = records[0]?.name ?? ''
+  const pack = join(server.dataDir, 'files', 'packs', name)
+  const bytes = await readFile(pack)
+  for (const { at } of records) bytes.writeDoubleLE(Date.now() - 25 * HOUR, at + 12)
+  await writeFile(pack, bytes)
+  await truncate(pack, (records.find(({ key }) => key === tornKey)?.at ?? 0) + 30)
+  const { code, findings } = await sweepJson('--delete')
+  assert.equal(code, 1)
+  assert.deepEqual(
+    findings.map(({ finding, key, deleted }) => [finding, key, deleted]),
+    [
+      ['no_object', tornKey, false],
+      ['no_row', orphanKey, true],
+    ],
+  )
+  const left = await packedIn(server.dataDir)
+  assert.deepEqual(
+    left.filter(({ key, isLive }) => key === orphanKey && isLive),
+    [],
+  )
+  assert.equal((await fetch(kept.download_url)).status, 200)
+  await client.attachments.delete(torn.attachment_id)
 })
 
 test('several thousand objects and uploads at the same time', async () => {

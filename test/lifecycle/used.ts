@@ -43,7 +43,8 @@ export async function usedSatchel(files = 30) {
   })
   const ids: string[] = []
   for (let n = 0; n < files; n++) {
-    const file = Buffer.concat([jpeg(), Buffer.from(`file ${n}`)])
+    // Every third is too large to lie in one file with others.
+    const file = Buffer.concat([jpeg(), Buffer.alloc(n % 3 === 0 ? 140_000 : 0), Buffer.from(`file ${n}`)])
     const slot = await client.attachments.create({
       filename: `${n}.jpg`,
       content_type: 'image/jpeg',

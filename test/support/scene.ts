@@ -1,10 +1,10 @@
 /** What the API tests set up again and again: a file that is uploaded, a chat, another partner, and looks at what is kept. */
 import assert from 'node:assert/strict'
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type LinqAPIV3 from '@linqapp/sdk'
 import { countRows } from './database.ts'
+import { filesBelow } from './packs.ts'
 import { runCli, type Server } from './satchel.ts'
 
 export type Declared = { filename: string; content_type: string; size_bytes: number }
@@ -60,10 +60,7 @@ export async function eventually<T>(ask: () => Promise<T>, good: (value: T) => b
 /** Everything the server keeps: how many rows of each kind, and the files of the storage and of the spool. */
 export async function keptBy(server: Server) {
   const rows = await countRows(server)
-  const files = async (folder: string) => {
-    const entries = await readdir(join(server.dataDir, folder), { recursive: true, withFileTypes: true })
-    return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
-  }
+  const files = (folder: string) => filesBelow(join(server.dataDir, folder))
   return {
     attachments: rows.attachments ?? 0,
     chats: rows.chats ?? 0,

@@ -7,6 +7,7 @@ import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type LinqAPIV3 from '@linqapp/sdk'
+import { filesBelow } from './packs.ts'
 
 export type Reply = { status: number; headers: Record<string, string>; body: Buffer }
 
@@ -131,11 +132,8 @@ export async function download(url: string): Promise<Buffer> {
   return Buffer.from(await response.arrayBuffer())
 }
 
-/** Paths of the files below a folder of the data folder, e.g. `files/tmp`. */
-export async function filesIn(dataDir: string, folder: string): Promise<string[]> {
-  const entries = await readdir(join(dataDir, folder), { recursive: true, withFileTypes: true })
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
-}
+/** Paths of the files below a folder of the data folder, e.g. `files/tmp`, and of the objects that lie many to a file. */
+export const filesIn = (dataDir: string, folder: string): Promise<string[]> => filesBelow(join(dataDir, folder))
 
 /** How many descriptors a process holds, by what they point to (Linux). */
 export async function descriptorsOf(pid: number): Promise<number> {
