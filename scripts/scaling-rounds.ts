@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { QUEUES } from './scaling-queues.ts'
-import { REQUESTS, type Site } from './scaling-work.ts'
+import { CONNECTIONS, type Operation, REQUESTS, type Site } from './scaling-work.ts'
 
 export const say = (text: string) => process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${text}\n`)
 
@@ -24,9 +24,10 @@ export async function measureAll(sites: Site[], rounds: number, count: number): 
     for (const site of sites) await (await prepare(site, count))() // warms code and connections, not the tables
   }
   for (let round = 0; round < rounds; round++) {
-    for (const { name, prepare } of OPERATIONS) {
+    for (const operation of OPERATIONS) {
+      const { name } = operation
       for (const site of inTurn(sites, round)) {
-        const counted = await countOne(site, count, await prepare(site, count))
+        const counted = await countOne(site, count, operation)
         const bySize = all.get(name) ?? new Map<number, Counted[]>()
         all.set(name, bySize.set(site.size, [...(bySize.get(site.size) ?? []), counted]))
       }
@@ -39,16 +40,19 @@ export async function measureAll(sites: Site[], rounds: number, count: number): 
 /** Whoever comes first in one round comes last in the next. */
 const inTurn = (sites: Site[], round: number) => (round % 2 === 0 ? sites : [...sites].reverse())
 
-async function countOne(site: Site, count: number, run: () => Promise<number[]>): Promise<Counted> {
+async function countOne(site: Site, count: number, { prepare }: Operation): Promise<Counted> {
+  await (await prepare(site, CONNECTIONS))() // connections that were idle for a while were closed, and new ones know nothing
+  const run = await prepare(site, count)
   const before = await snapshot(site)
   const ms = median(await run())
   await sleep(20)
   const after = await snapshot(site)
-  const each = (figure: Exclude<Figure, 'ms'>) => (after[figure] - before[figure]) / count
+  const each = (name: string) => (Number(after.totals[name]) - Number(before.totals[name])) / count
+  const cpu = [...after.cpu].reduce((sum, [pid, us]) => sum + us - (before.cpu.get(pid) ?? 0), 0)
   return {
     pages: each('pages'),
     statements: each('statements'),
-    cpu_us: each('cpu_us'),
+    cpu_us: cpu / count,
     wal_bytes: each('wal_bytes'),
     wal_images: each('wal_images'),
     ms,
@@ -56,27 +60,22 @@ async function countOne(site: Site, count: number, run: () => Promise<number[]>)
 }
 
 /** Of all connections of the server and of the pool, but not of the one that asks. */
-async function snapshot({ sql }: Site): Promise<Omit<Counted, 'ms'>> {
+async function snapshot({ sql }: Site) {
   const { rows } = await sql.query<Record<string, string>>(
-    `select sum(shared_blks_hit + shared_blks_read) as pages, sum(calls) as statements,
-       sum(wal_bytes) as wal_bytes, sum(wal_fpi) as wal_images
+    `select sum(shared_blks_hit + shared_blks_read) as pages, sum(calls) as statements, sum(wal_bytes) as wal_bytes,
+       sum(wal_fpi) as wal_images
      from pg_stat_statements where query !~ 'pg_stat|scaling|gen_random_uuid|vacuum'
        and dbid = (select oid from pg_database where datname = current_database())`,
   )
   const { rows: processes } = await sql.query<{ pid: number }>(
     `select pid from pg_stat_activity where datname = current_database() and application_name = 'satchel'`,
   )
-  const spent = await Promise.all(
-    processes.map(async ({ pid }) => Number((await readFile(`/proc/${pid}/schedstat`, 'utf8')).split(' ')[0])),
-  )
-  const of = (name: string) => Number(rows[0]?.[name] ?? 0)
-  return {
-    pages: of('pages'),
-    statements: of('statements'),
-    cpu_us: spent.reduce((sum, ns) => sum + ns / 1000, 0),
-    wal_bytes: of('wal_bytes'),
-    wal_images: of('wal_images'),
+  const cpu = new Map<number, number>()
+  for (const { pid } of processes) {
+    const spent = await readFile(`/proc/${pid}/schedstat`, 'utf8').catch(() => undefined) // closed meanwhile
+    if (spent !== undefined) cpu.set(pid, Number(spent.split(' ')[0]) / 1000)
   }
+  return { totals: rows[0] ?? {}, cpu }
 }
 
 export function median(values: readonly number[]): number {
