@@ -3,7 +3,7 @@
  * of a lease, which is renewed while the work runs: a process that dies loses it soon, and one that cannot renew it stops.
  * What work means, and what happens when it fails, is the caller's: `run` must not reject for anything that is expected.
  */
-import { setImmediate } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../log.ts'
 
 export type Loop = {
@@ -12,6 +12,8 @@ export type Loop = {
 }
 
 const POLL_MS = 100
+/** Between two looks for more: by then several pieces of work have made room, and whoever else wants this thread has had it. */
+const REST_MS = 3
 const PAUSE_AFTER_ERROR_MS = 1_000
 /** How long after a crash the work of a process is another's. */
 export const LEASE_MS = 10_000
@@ -26,7 +28,7 @@ export function startLoop<T>(o: {
   log: Log
   name: string
   capacity: number
-  /** Takes up to `free` pieces of work for LEASE_MS; none means that there is nothing to do for now. */
+  /** Takes up to `free` pieces of work for LEASE_MS; fewer mean that there is no more to do for now. */
   claim: (free: number) => Promise<T[]>
   /** Takes these for LEASE_MS from now; resolves with those that are still ours. */
   renew: (running: T[]) => Promise<T[]>
@@ -42,7 +44,8 @@ export function startLoop<T>(o: {
   async function turn(): Promise<void> {
     const until = performance.now() + LEASE_MS
     const before = ended
-    const claimed = await o.claim(o.capacity - running.size)
+    const free = o.capacity - running.size
+    const claimed = await o.claim(free)
     for (const work of claimed) {
       const lose = new AbortController()
       held.set(work, { until, lose })
@@ -59,7 +62,7 @@ export function startLoop<T>(o: {
     }
     if (running.size >= o.capacity) await Promise.race(running)
     // What has ended may have made way for what waited behind it.
-    else if (claimed.length === 0 && ended === before) await pause(POLL_MS, { untilEnd: true })
+    else if (claimed.length < free && ended === before) await pause(POLL_MS, { untilEnd: true })
   }
 
   async function loop(): Promise<void> {
@@ -71,7 +74,7 @@ export function startLoop<T>(o: {
         await pause(PAUSE_AFTER_ERROR_MS)
       }
       // SQLite answers without ever leaving this thread: without this, a long backlog would let nobody else in.
-      await setImmediate()
+      await sleep(REST_MS)
     }
   }
 

@@ -23,7 +23,7 @@ export function startWorker(deps: { opened: Opened; node: string; clock: Clock; 
   async function run(job: Job, lost: AbortSignal): Promise<void> {
     try {
       const handler = handlers[job.kind] as (payload: unknown, attempt: number, signal: AbortSignal) => Promise<void>
-      await handler(job.payload, job.attempt, AbortSignal.any([lost, AbortSignal.timeout(TIME_LIMIT_MS)]))
+      await withinLimit(lost, (signal) => handler(job.payload, job.attempt, signal))
       await persist(() => finish(opened.db, job), lost)
     } catch (error) {
       const giveUp = job.attempt >= ATTEMPTS
@@ -49,6 +49,22 @@ export function startWorker(deps: { opened: Opened; node: string; clock: Clock; 
     renew: (jobs) => renewJobs(opened.db, jobs, systemClock.now() + LEASE_MS),
     run,
   })
+}
+
+/** AbortSignal.timeout would keep each of a second's hundreds of jobs for another twenty. */
+async function withinLimit(lost: AbortSignal, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const limit = new AbortController()
+  const late = () => limit.abort(new Error(`it took longer than ${TIME_LIMIT_MS / 1000} s`))
+  const timer = setTimeout(late, TIME_LIMIT_MS)
+  const forward = () => limit.abort(lost.reason)
+  lost.addEventListener('abort', forward)
+  if (lost.aborted) forward()
+  try {
+    await work(limit.signal)
+  } finally {
+    clearTimeout(timer)
+    lost.removeEventListener('abort', forward)
+  }
 }
 
 /** 0.5 s, doubling, at most ten minutes: twelve attempts span about half an hour. */

@@ -14,7 +14,6 @@ import { envelopeJson } from './events.ts'
 import {
   cancelDeliveries,
   type DeliveryRow,
-  findEvent,
   findSubscription,
   insertAttempt,
   lockSubscription,
@@ -79,8 +78,7 @@ type Answer = { status: number; retryAfter: string | undefined } | { error: Remo
 
 type Attempting = { userAgent: string; signal: AbortSignal }
 
-async function attempt(app: App, { delivery, subscription }: Claimed, o: Attempting): Promise<void> {
-  const event = await findEvent(app.db, delivery.event_id)
+async function attempt(app: App, { delivery, subscription, event }: Claimed, o: Attempting): Promise<void> {
   if (!event) {
     await updateDelivery(app.db, delivery.id, { status: 'failed', last_error: 'the event is gone', leased_until: 0 })
     return

@@ -66,11 +66,11 @@ export async function insertEvent(db: Db, row: NewRow<'events'>): Promise<void> 
   await insertionOfEvent.write(db, row)
 }
 
-const eventById = prepared((db, { id }: { id: string }) => db.selectFrom('events').selectAll().where('id', '=', id))
+const eventsById = prepared((db, { ids }: { ids: readonly string[] }) =>
+  db.selectFrom('events').selectAll().where('id', 'in', ids),
+)
 
-export function findEvent(db: Db, id: string): Promise<EventRow | undefined> {
-  return eventById.first(db, { id })
-}
+export const findEvents = (db: Db, ids: readonly string[]): Promise<EventRow[]> => eventsById.all(db, { ids })
 
 /** When the newest event was made, in ms since 1970, whatever the clock said then; 0 without one. */
 export async function newestEventTime(db: Db): Promise<number> {
