@@ -95,11 +95,10 @@ async function authorize(app: App, request: FastifyRequest<{ Params: { id: strin
   const { headers } = request
   const row = isUuid(id) ? await findAttachment(app.db, id.toLowerCase()) : undefined
   const signed = row ? { 'content-type': row.declared_type, 'content-length': String(row.size_bytes) } : {}
-  // As the caller knows us: a proxy may have told us another Host, and taken a prefix off the path.
-  const { host, pathname } = new URL(app.urls.cdn)
+  const { host, prefix } = asCallersKnowUs(app)
   const verified = verifyPresigned(app.signingKey, {
     method: 'PUT',
-    path: `${pathname.replace(/\/$/, '')}${request.raw.url}`,
+    path: `${prefix}${request.raw.url}`,
     headers: { ...headers, ...signed, host },
     now: app.clock.now(),
     mustSign: ['content-type', 'content-length'],
@@ -118,6 +117,17 @@ async function authorize(app: App, request: FastifyRequest<{ Params: { id: strin
     throw new Refused('SignatureDoesNotMatch', 'The header Content-Length is not the one that was signed')
   }
   return row
+}
+
+let known = { url: '', host: '', prefix: '' }
+
+/** A proxy may have told us another Host, and taken a prefix off the path. Taken apart once, not for every upload. */
+function asCallersKnowUs({ urls }: App): { host: string; prefix: string } {
+  if (known.url !== urls.cdn) {
+    const { host, pathname } = new URL(urls.cdn)
+    known = { url: urls.cdn, host, prefix: pathname.replace(/\/$/, '') }
+  }
+  return known
 }
 
 /** A client that says "Expect: 100-continue" holds its body back until it is told to go on. */
@@ -163,6 +173,8 @@ function discardBody(body: Readable): void {
 /** Aborts when the client goes away before it has an answer. */
 export function abortOnClose(reply: FastifyReply): AbortSignal {
   const controller = new AbortController()
-  reply.raw.once('close', () => controller.abort(new BodyTooShort('the client went away')))
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) controller.abort(new BodyTooShort('the client went away'))
+  })
   return controller.signal
 }
