@@ -13,7 +13,12 @@ export type Secrets = (name: string, make: () => string) => Promise<string>
 
 /** Of many nodes that make it at once, one wins, and all get what that one made. */
 export function secretsInDatabase(db: Db, clock: Clock): Secrets {
-  const find = (name: string) => db.selectFrom('secrets').select('value').where('name', '=', name).executeTakeFirst()
+  const find = async (name: string) => {
+    const row = await db.selectFrom('secrets').select('value').where('name', '=', name).executeTakeFirst()
+    if (row?.value.trim() === '')
+      throw new ConfigError([`SATCHEL_DATABASE_URL: the secret ${name} is empty; restore or remove it.`])
+    return row
+  }
   return async (name, make) => {
     const known = await find(name)
     if (known) return known.value

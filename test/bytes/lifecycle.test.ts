@@ -1,17 +1,20 @@
 /** Start, stop, configuration and the commands, as an operator meets them. */
 import assert from 'node:assert/strict'
-import { execFile, spawnSync } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { Agent, type IncomingMessage, request } from 'node:http'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { runCli, startServer } from '../support/satchel.ts'
+import { ask, DATABASE } from '../support/database.ts'
+import { databaseFor } from '../support/postgres.ts'
+import { runCli, type Server, startServer } from '../support/satchel.ts'
 import {
   createText,
   dial,
@@ -36,17 +39,40 @@ after(() => rm(folder, { recursive: true, force: true }))
 let count = 0
 const newFolder = () => join(folder, `data ${++count}`)
 
-/** `serve` that has to fail: the exit code and what was said, without the log. */
-function failingServe(env: Record<string, string>, rights: { uid?: number; gid?: number } = {}) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, 'serve'], {
-    env: { PATH: process.env.PATH ?? '', SATCHEL_LOG_LEVEL: 'silent', ...env },
-    encoding: 'utf8',
-    timeout: 10_000,
+/** `serve` that has to fail, on the database that goes with its data folder: the exit code and what was said, without the log. */
+async function failingServe(env: Record<string, string>, rights: { uid?: number; gid?: number } = {}) {
+  const { SATCHEL_DATA_DIR: dataDir } = env
+  const database = dataDir === undefined ? undefined : await databaseFor(dataDir)
+  const child = spawn(process.execPath, [BIN, 'serve'], {
+    env: {
+      PATH: process.env.PATH ?? '',
+      SATCHEL_LOG_LEVEL: 'silent',
+      ...(database ? { SATCHEL_DATABASE_URL: database } : {}),
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: 120_000,
     ...rights,
   })
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   assert.equal(stdout, '')
-  return { code: status, lines: stderr.trimEnd().split('\n') }
+  return { code: child.exitCode, lines: stderr.trimEnd().split('\n') }
 }
+
+/** Where the secrets are kept depends on the database: every node of a PostgreSQL has to have the same. */
+async function secretsOf(server: Server): Promise<Record<string, string>> {
+  if (DATABASE === 'PostgreSQL') {
+    const rows = await ask<{ name: string; value: string }>(server, 'select name, value from secrets order by name')
+    return Object.fromEntries(rows.map(({ name, value }) => [name, value]))
+  }
+  const names = ['sandbox-api-key', 'upload-signing-key'].filter((name) => existsSync(join(server.dataDir, name)))
+  const values = names.map(async (name) => [name, await readFile(join(server.dataDir, name), 'utf8')])
+  return Object.fromEntries(await Promise.all(values))
+}
+
+/** The files of the data folder that only its owner may read. */
+const PRIVATE_FILES =
+  DATABASE === 'SQLite' ? ['node-id', 'sandbox-api-key', 'satchel.sqlite', 'upload-signing-key'] : ['node-id']
 
 const freePorts = { SATCHEL_PORT: '0', SATCHEL_CDN_PORT: '0' }
 
@@ -131,18 +157,34 @@ describe('SIGTERM', () => {
 describe('a start that cannot be', () => {
   test('twice on one data folder: one sentence that names SATCHEL_DATA_DIR, and 1', async () => {
     await using server = await startServer()
-    const { code, lines } = failingServe({ ...freePorts, SATCHEL_DATA_DIR: server.dataDir })
+    const env = { ...freePorts, SATCHEL_DATA_DIR: server.dataDir }
+    const { code, lines } = await failingServe({
+      ...env,
+      SATCHEL_DATABASE_URL: `sqlite:${join(server.dataDir, 'satchel.sqlite')}`,
+    })
     assert.equal(code, 1)
     assert.deepEqual(lines, [`satchel: SATCHEL_DATA_DIR: another Satchel is running on ${server.dataDir}.`])
     assert.equal((await server.call('/v3/phone_numbers')).status, 200)
   })
 
-  test('twice on one data folder at the same moment: exactly one runs', async () => {
+  // Of SQLite there is one process; on PostgreSQL those that share a folder are nodes of one service.
+  const runs = DATABASE === 'SQLite' ? 'exactly one runs' : 'all run, each with a spool of its own'
+  test(`three times on one data folder at the same moment: ${runs}`, async () => {
     const dataDir = newFolder()
     const starts = await Promise.allSettled([1, 2, 3].map(() => startServer({ dataDir })))
     const running = starts.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []))
+    const spools = (await readdir(dataDir)).filter((name) => name.startsWith('spool'))
+    assert.equal(spools.length, running.length)
+    const [first] = running
+    assert.ok(first)
+    const { attachment_id } = await uploadText(first.client(), Buffer.from('hello'))
+    for (const server of running) {
+      const { download_url = '' } = await server.client().attachments.retrieve(attachment_id)
+      const { pathname } = new URL(download_url)
+      assert.equal((await download(server.cdn + pathname)).toString(), 'hello')
+    }
     for (const server of running) assert.equal(await server.stop(), 0)
-    assert.equal(running.length, 1)
+    assert.equal(running.length, DATABASE === 'SQLite' ? 1 : 3)
     for (const start of starts) {
       if (start.status === 'rejected')
         assert.match(String(start.reason), /SATCHEL_DATA_DIR: another Satchel is running/)
@@ -155,7 +197,7 @@ describe('a start that cannot be', () => {
       await once(taken, 'listening')
       const address = taken.address()
       const port = String(typeof address === 'object' ? address?.port : '')
-      const { code, lines } = failingServe({ ...freePorts, SATCHEL_DATA_DIR: newFolder(), [variable]: port })
+      const { code, lines } = await failingServe({ ...freePorts, SATCHEL_DATA_DIR: newFolder(), [variable]: port })
       taken.close()
       assert.equal(code, 1)
       assert.equal(lines.length, 1)
@@ -164,7 +206,7 @@ describe('a start that cannot be', () => {
 
   test('a host that is not of this machine: one sentence that names SATCHEL_HOST, and 1', async () => {
     const env = { ...freePorts, SATCHEL_DATA_DIR: newFolder(), SATCHEL_HOST: '192.0.2.1' }
-    const { code, lines } = failingServe(env)
+    const { code, lines } = await failingServe(env)
     assert.deepEqual(
       { code, lines },
       { code: 1, lines: ['satchel: SATCHEL_HOST: 192.0.2.1 is not an address of this machine.'] },
@@ -174,7 +216,7 @@ describe('a start that cannot be', () => {
   test('a data folder below a file: one sentence that names SATCHEL_DATA_DIR, and 1', async () => {
     const file = join(folder, 'a file')
     await writeFile(file, '')
-    const { code, lines } = failingServe({ ...freePorts, SATCHEL_DATA_DIR: join(file, 'data') })
+    const { code, lines } = await failingServe({ ...freePorts, SATCHEL_DATA_DIR: join(file, 'data') })
     assert.equal(code, 1)
     assert.equal(lines.length, 1)
     assert.match(lines[0] ?? '', /^satchel: SATCHEL_DATA_DIR: ENOTDIR/)
@@ -186,7 +228,7 @@ describe('a start that cannot be', () => {
     // Root may write everywhere, so root's own test takes the rights of nobody.
     const isRoot = process.getuid?.() === 0
     const env = { ...freePorts, SATCHEL_DATA_DIR: closed }
-    const { code, lines } = failingServe(env, isRoot ? { uid: 65_534, gid: 65_534 } : {})
+    const { code, lines } = await failingServe(env, isRoot ? { uid: 65_534, gid: 65_534 } : {})
     await rm(closed, { recursive: true })
     assert.equal(code, 1)
     assert.match(lines.join('\n'), /^satchel: SATCHEL_DATA_DIR: [^\n]+$/)
@@ -196,18 +238,23 @@ describe('a start that cannot be', () => {
     const file = join(folder, 'not a database')
     await writeFile(file, 'hello '.repeat(1000))
     const env = { ...freePorts, SATCHEL_DATA_DIR: newFolder(), SATCHEL_DATABASE_URL: `sqlite:${file}` }
-    const { code, lines } = failingServe(env)
+    const { code, lines } = await failingServe(env)
     assert.equal(code, 1)
     assert.deepEqual(lines, ['satchel: SATCHEL_DATABASE_URL: file is not a database.'])
   })
 
-  test('an empty secret file: one sentence, instead of a new secret that ends all signed URLs', async () => {
+  test('a secret that is empty: one sentence, instead of a new secret that ends all signed URLs', async () => {
     const dataDir = newFolder()
-    await mkdir(dataDir)
-    await writeFile(join(dataDir, 'upload-signing-key'), '')
-    const { code, lines } = failingServe({ ...freePorts, SATCHEL_DATA_DIR: dataDir })
+    const server = await startServer({ dataDir })
+    await server.stop()
+    if (DATABASE === 'SQLite') await writeFile(join(dataDir, 'upload-signing-key'), '')
+    else await ask(server, `update secrets set value = '' where name = 'upload-signing-key' returning name`)
+    const { code, lines } = await failingServe({ ...freePorts, SATCHEL_DATA_DIR: dataDir })
     assert.equal(code, 1)
-    assert.match(lines.join('\n'), /^satchel: SATCHEL_DATA_DIR: the secret in .*upload-signing-key is empty; [^\n]+$/)
+    assert.match(
+      lines.join('\n'),
+      /^satchel: SATCHEL_DATA(_DIR|BASE_URL): the secret .*upload-signing-key is empty; [^\n]+$/,
+    )
   })
 
   test('a phone number of another partner: one sentence that names SATCHEL_PHONE_NUMBERS, and 1', async () => {
@@ -215,7 +262,7 @@ describe('a start that cannot be', () => {
     const create = ['partners', 'create', '--name', 'other', '--phone', '+12025550150']
     assert.equal((await runCli(create, { SATCHEL_DATA_DIR: dataDir })).code, 0)
     const env = { ...freePorts, SATCHEL_DATA_DIR: dataDir, SATCHEL_PHONE_NUMBERS: '+12025550151,+12025550150' }
-    const { code, lines } = failingServe(env)
+    const { code, lines } = await failingServe(env)
     assert.equal(code, 1)
     assert.deepEqual(lines, ['satchel: SATCHEL_PHONE_NUMBERS: +12025550150 belongs to another partner already.'])
   })
@@ -233,7 +280,7 @@ describe('configuration (the whole table is in src/config.test.ts)', () => {
   for (const [name, value, says] of bad)
     test(`${name}=${value} is refused in one sentence, by serve and by config --print`, async () => {
       const env = { ...freePorts, SATCHEL_DATA_DIR: newFolder(), [name]: value }
-      const { code, lines } = failingServe(env)
+      const { code, lines } = await failingServe(env)
       assert.equal(code, 1)
       assert.equal(lines.length, 1, lines.join('\n'))
       assert.match(lines[0] ?? '', new RegExp(`^satchel: ${name.replace('API_KEY_FILE', 'API_KEY')}\\b.+$`))
@@ -243,7 +290,7 @@ describe('configuration (the whole table is in src/config.test.ts)', () => {
     })
 
   test('all faults are told at once', async () => {
-    const { code, lines } = failingServe({
+    const { code, lines } = await failingServe({
       SATCHEL_PORT: 'x',
       SATCHEL_HOST: '?',
       SATCHEL_LOG_LEVEL: 'loud',
@@ -262,7 +309,7 @@ describe('configuration (the whole table is in src/config.test.ts)', () => {
 
   test('two ports that are the same are a fault among the others', async () => {
     const env = { SATCHEL_PORT: '4010', SATCHEL_CDN_PORT: '4010', SATCHEL_LOG_LEVEL: 'loud' }
-    const { lines } = failingServe(env)
+    const { lines } = await failingServe(env)
     assert.equal(lines.length, 2)
     assert.match(lines.join('\n'), /SATCHEL_CDN_PORT: must differ from SATCHEL_PORT/)
   })
@@ -270,7 +317,7 @@ describe('configuration (the whole table is in src/config.test.ts)', () => {
   test('a secret both as a variable and as a file is refused', async () => {
     const file = join(folder, 'key')
     await writeFile(file, 'a-key-from-a-file\n')
-    const { code, lines } = failingServe({ SATCHEL_API_KEY: 'a-key-of-my-own', SATCHEL_API_KEY_FILE: file })
+    const { code, lines } = await failingServe({ SATCHEL_API_KEY: 'a-key-of-my-own', SATCHEL_API_KEY_FILE: file })
     assert.equal(code, 1)
     assert.match(lines.join('\n'), /set either SATCHEL_API_KEY or SATCHEL_API_KEY_FILE/)
   })
@@ -281,7 +328,7 @@ describe('configuration (the whole table is in src/config.test.ts)', () => {
     await using server = await startServer({ env: { SATCHEL_API_KEY_FILE: file } })
     assert.equal((await server.call('/v3/phone_numbers', { apiKey: 'a-key-from-a-file' })).status, 200)
     assert.equal((await server.call('/v3/phone_numbers', { apiKey: 'a-key-from-another' })).status, 401)
-    assert.ok(!existsSync(join(server.dataDir, 'sandbox-api-key')))
+    assert.deepEqual(Object.keys(await secretsOf(server)), ['upload-signing-key'])
     assert.ok(!server.log().includes('a-key-from-a-file'))
   })
 
@@ -316,19 +363,18 @@ describe('what is made at the first start', () => {
   test('secrets are private, the same after a restart, and good for URLs signed before it', async () => {
     const dataDir = newFolder()
     const env = await fixedPorts()
-    const secrets = ['upload-signing-key', 'sandbox-api-key']
-    const read = () => Promise.all(secrets.map((name) => readFile(join(dataDir, name), 'utf8')))
     const first = await startServer({ dataDir, env })
-    for (const name of [...secrets, 'satchel.sqlite']) assert.equal(await modeOf(join(dataDir, name)), 0o600, name)
+    for (const name of PRIVATE_FILES) assert.equal(await modeOf(join(dataDir, name)), 0o600, name)
     for (const name of ['.', 'files', 'files/objects', 'files/packs', 'files/tmp', 'spool']) {
       assert.equal((await modeOf(join(dataDir, name))) & 0o077, 0, name)
     }
-    const kept = await read()
+    const kept = await secretsOf(first)
+    assert.deepEqual(Object.keys(kept), ['sandbox-api-key', 'upload-signing-key'])
     const created = await createText(first.client(), 5)
     await first.stop()
 
     await using second = await startServer({ dataDir, env })
-    assert.deepEqual(await read(), kept)
+    assert.deepEqual(await secretsOf(second), kept)
     assert.equal(second.apiKey, first.apiKey)
     assert.deepEqual(second.phoneNumbers, first.phoneNumbers)
     assert.equal((await put(created, 'hello')).status, 200)
@@ -338,9 +384,10 @@ describe('what is made at the first start', () => {
   test('a secret that became readable for others is made private again', async () => {
     const dataDir = newFolder()
     await (await startServer({ dataDir })).stop()
-    await chmod(join(dataDir, 'upload-signing-key'), 0o644)
+    const secrets = PRIVATE_FILES.filter((name) => name !== 'satchel.sqlite')
+    for (const name of secrets) await chmod(join(dataDir, name), 0o644)
     await using _ = await startServer({ dataDir })
-    assert.equal(await modeOf(join(dataDir, 'upload-signing-key')), 0o600)
+    for (const name of secrets) assert.equal(await modeOf(join(dataDir, name)), 0o600, name)
   })
 
   test('two phone numbers of the range for fiction, or the ones that were asked for', async () => {

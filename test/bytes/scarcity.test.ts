@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { countRows, DATABASE } from '../support/database.ts'
 import { type Server, startServer } from '../support/satchel.ts'
 import { createText, download, filesIn, put, textOf, until, uploadText } from '../support/wire.ts'
 
@@ -78,7 +80,9 @@ describe('a full disk', () => {
     t.diagnostic(
       `upload ${upload.status}; of 30 creates refused: ${JSON.stringify(refused.slice(0, 2))} × ${refused.length}`,
     )
-    assert.ok(refused.length > 0, 'the disk was not full')
+    // Rows that are elsewhere have room; what says so of PostgreSQL's own disk is in src/db/postgres.servers.ts.
+    if (DATABASE === 'SQLite') assert.ok(refused.length > 0, 'the disk was not full')
+    else assert.deepEqual(refused, [])
     for (const { status, code } of refused)
       assert.ok([500, 503].includes(status) && [3001, 3002].includes(code), `${status} ${code}`)
     assert.equal((await fetch(`${server.api}/healthz`)).status, 200)
@@ -117,27 +121,38 @@ describe('a full disk', () => {
 })
 
 describe('a database that another process holds', () => {
+  /** A statement waits 5 and 20 seconds; eight that wait one after the other would take far longer than this. */
+  const REFUSED_WITHIN_MS = { SQLite: 12_000, PostgreSQL: 32_000 }
   const create = (server: Server) => {
     const headers = { 'content-type': 'application/json' }
     const body = JSON.stringify({ filename: 'a.txt', content_type: 'text/plain', size_bytes: 5 })
     return server.call('/v3/attachments', { method: 'POST', headers, body })
   }
 
-  function hold(server: Server): Disposable {
-    const database = new DatabaseSync(join(server.dataDir, 'satchel.sqlite'))
-    database.exec('pragma busy_timeout = 5000')
-    database.exec('begin exclusive')
-    return { [Symbol.dispose]: () => database.close() }
+  /** Until it is disposed of, nobody else gets at any table. */
+  async function hold(server: Server): Promise<AsyncDisposable> {
+    const { SATCHEL_DATABASE_URL: url } = server.env
+    if (url === undefined) {
+      const database = new DatabaseSync(join(server.dataDir, 'satchel.sqlite'))
+      database.exec('pragma busy_timeout = 5000')
+      database.exec('begin exclusive')
+      return { [Symbol.asyncDispose]: async () => database.close() }
+    }
+    const tables = Object.keys(await countRows(server)).map((name) => `"${name}"`)
+    const client = new pg.Client({ connectionString: url })
+    await client.connect()
+    await client.query(`begin; lock table ${tables.join(', ')} in access exclusive mode`)
+    return { [Symbol.asyncDispose]: () => client.end() }
   }
 
   test('for a second: requests wait, and succeed', async () => {
     await using server = await startServer()
     const pending = await createText(server.client(), 5)
-    const held = hold(server)
+    const held = await hold(server)
     const began = Date.now()
     const waiting = Promise.all([create(server), create(server), put(pending, 'hello')])
     await sleep(1_000)
-    held[Symbol.dispose]()
+    await held[Symbol.asyncDispose]()
     for (const response of await waiting) assert.equal(response.status, 200)
     assert.ok(Date.now() - began >= 1_000)
     assert.equal((await download(pending.download_url)).toString(), 'hello')
@@ -147,7 +162,7 @@ describe('a database that another process holds', () => {
     await using server = await startServer()
     const pending = await createText(server.client(), 5)
     const slowest = { healthz: 0, refusal: 0 }
-    const held = hold(server)
+    const held = await hold(server)
     const began = Date.now()
     const waiting = Promise.all(
       Array.from({ length: 8 }, async () => {
@@ -170,7 +185,7 @@ describe('a database that another process holds', () => {
     const refusedUpload = await upload
     isOver = true
     await asking
-    held[Symbol.dispose]()
+    await held[Symbol.asyncDispose]()
     t.diagnostic(`slowest healthz ${slowest.healthz} ms, last of eight refusals after ${slowest.refusal} ms`)
     for (const response of responses) {
       assert.equal(response.status, 503)
@@ -180,7 +195,7 @@ describe('a database that another process holds', () => {
     assert.equal(refusedUpload.status, 503)
     assert.match(await refusedUpload.text(), /<Code>ServiceUnavailable</)
     assert.ok(slowest.healthz < 1_000, 'the event loop was blocked')
-    assert.ok(slowest.refusal < 12_000, 'requests must not wait one after the other')
+    assert.ok(slowest.refusal < REFUSED_WITHIN_MS[DATABASE], 'requests must not wait one after the other')
     await until('it works again', async () => (await create(server)).status === 200)
     assert.deepEqual(await filesIn(server.dataDir, 'files/tmp'), [])
     assert.equal((await put(pending, 'hello')).status, 200)

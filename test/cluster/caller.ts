@@ -6,7 +6,8 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Cluster } from './nodes.ts'
 
-const PATIENCE_MS = 60_000
+/** Longer than a killed node may take to start again. */
+const PATIENCE_MS = 180_000
 
 export type Sent = {
   attachmentId: string
@@ -81,7 +82,7 @@ export function openCaller(cluster: Cluster): Caller {
   }
 }
 
-/** 503 with 3001 or 5001 and a Retry-After, and S3's ServiceUnavailable for uploads; never marked as not worth it. */
+/** 503 with 3001 or 4004 and a Retry-After, and S3's ServiceUnavailable for uploads; never marked as not worth it. */
 function isRetryable(what: string, answer: Response, text: string): boolean {
   if (answer.status !== 503 || answer.headers.get('x-should-retry') === 'false') return false
   if (what === 'upload') return text.includes('<Code>ServiceUnavailable</Code>')

@@ -9,7 +9,9 @@ import type { AddressInfo } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Postgres, query, startPostgres } from '../support/postgres.ts'
+import { until } from '../support/wire.ts'
 import { type Caller, openCaller } from './caller.ts'
+import { findOverlaps, logJobs } from './job-log.ts'
 import { type Cluster, startCluster } from './nodes.ts'
 
 const ROLES = ['api', 'api', 'edge', 'edge', 'worker', 'worker'] as const
@@ -75,6 +77,7 @@ describe('two API nodes, two edges and two workers', () => {
 
   test(`${ROUNDS} rounds of kill -9 of any two nodes under load lose nothing that was acknowledged`, async (t) => {
     const began = Date.now()
+    await logJobs(database)
     const callers = await underLoad(cluster, async () => {
       for (let round = 0; round < ROUNDS; round++) {
         await sleep(600 + Math.random() * 600)
@@ -85,35 +88,47 @@ describe('two API nodes, two edges and two workers', () => {
       }
     })
     t.diagnostic(await settle(callers, { cluster, database, receiver, began }))
+    const { claims, reclaimed, overlaps } = await findOverlaps(database, cluster.nodes, cluster.killedAt)
+    assert.deepEqual(overlaps, [], 'a job that two living nodes had at the same time')
+    t.diagnostic(`${claims} claims of jobs, ${reclaimed} of them after the node that had it was killed`)
+    assert.ok(claims > callers.flatMap(({ sent }) => sent).length, 'every message takes a job at least')
   })
 
   test('PostgreSQL is restarted under load, at once and in order, and all goes on without help', async (t) => {
     const began = Date.now()
-    const callers = await underLoad(cluster, async () => {
+    const callers = await underLoad(cluster, async (callers) => {
       for (const mode of ['immediate', 'fast', 'immediate'] as const) {
-        await sleep(1_500)
+        await untilSent(callers, 10)
         await postgres.stop(mode)
         await sleep(1_000)
         await postgres.start()
       }
-      await sleep(1_500)
+      await untilSent(callers, 10)
     })
     t.diagnostic(await settle(callers, { cluster, database, receiver, began }))
   })
 })
 
-async function underLoad(cluster: Cluster, disturb: () => Promise<void>): Promise<Caller[]> {
+async function underLoad(cluster: Cluster, disturb: (callers: Caller[]) => Promise<void>): Promise<Caller[]> {
   let stopping = false
   const callers = Array.from({ length: CALLERS }, () => openCaller(cluster))
   const working = Promise.all(callers.map((caller) => caller.work(() => stopping)))
   working.catch(() => {})
   try {
-    await disturb()
+    await disturb(callers)
   } finally {
     stopping = true
   }
   await working
   return callers
+}
+
+/** Waits for that many more acknowledgements, so that each disturbance finds the service at work and is followed by work. */
+async function untilSent(callers: readonly Caller[], more: number): Promise<void> {
+  const total = () => callers.reduce((sum, { sent }) => sum + sent.length, 0)
+  const goal = total() + more
+  const isOver = () => total() >= goal || callers.some(({ unexpected }) => unexpected.length > 0)
+  await until(`${more} more messages are sent`, isOver, 180_000)
 }
 
 type Scene = { cluster: Cluster; database: string; receiver: { events: Map<string, Told> }; began: number }

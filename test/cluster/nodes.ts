@@ -29,6 +29,8 @@ export type Cluster = {
   readonly line: string
   of(role: Role): Node[]
   kill(node: Node): Promise<void>
+  /** By the name of a node, when its processes were gone, in ms since 1970. */
+  readonly killedAt: ReadonlyMap<string, readonly number[]>
   start(node: Node): Promise<void>
   /** A call of the API through the balancer. */
   call(path: string, init?: RequestInit): Promise<Response>
@@ -46,6 +48,7 @@ export async function startCluster(o: {
 }): Promise<Cluster> {
   const folder = await mkdtemp(join(tmpdir(), 'satchel-cluster-'))
   const nodes: Node[] = []
+  const killedAt = new Map<string, number[]>()
   const live = (role: Role) => nodes.filter((node) => node.role === role && node.isUp)
   const api = await openBalancer(() => live('api').map(({ server }) => Number(new URL(server.api).port)))
   const edge = await openBalancer(() => live('edge').map(({ cdnPort }) => cdnPort))
@@ -82,7 +85,9 @@ export async function startCluster(o: {
     async kill(node) {
       node.isUp = false
       await node.server.kill()
+      killedAt.set(node.name, [...(killedAt.get(node.name) ?? []), Date.now()])
     },
+    killedAt,
     async start(node) {
       node.server = await start(node.role, node.name, node.cdnPort)
       node.isUp = true

@@ -6,15 +6,15 @@ import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { jpeg, png } from '../fixtures/media/files.ts'
 import { makeCertificates } from '../support/certificates.ts'
+import { ask } from '../support/database.ts'
 import { filesBelow } from '../support/packs.ts'
 import type { WebhookEvent } from '../support/receiver.ts'
-import { receive, sandbox } from '../support/sandbox.ts'
+import { advance, receive, sandbox } from '../support/sandbox.ts'
 import { runCli, type Server, startServer } from '../support/satchel.ts'
+import { until } from '../support/wire.ts'
 
 const origin = await openOrigin()
 const server = await startServer({ env: { SATCHEL_EGRESS_ALLOW: 'localhost:*', NODE_EXTRA_CA_CERTS: origin.ca } })
@@ -23,7 +23,6 @@ after(async () => {
   await origin.close()
 })
 const [permanentLine = '', ephemeralLine = ''] = server.phoneNumbers
-const isOnSqlite = server.env.SATCHEL_DATABASE_URL === undefined
 
 async function cli(...args: string[]) {
   const result = await runCli(args, server.env)
@@ -64,12 +63,6 @@ async function upload(client: Client, file = jpeg(), filename = 'photo (1).jpg')
   return slot
 }
 
-async function advance(seconds: number): Promise<void> {
-  const body = JSON.stringify({ advance_seconds: seconds })
-  const headers = { authorization: `Bearer ${server.apiKey}`, 'content-type': 'application/json' }
-  assert.equal((await fetch(`${server.api}/sandbox/clock`, { method: 'POST', headers, body })).status, 200)
-}
-
 async function status(url: string, init?: RequestInit): Promise<number> {
   const answer = await fetch(url, init)
   await answer.arrayBuffer()
@@ -79,14 +72,6 @@ async function status(url: string, init?: RequestInit): Promise<number> {
 const permanentForm = (url: string) => url.replace('/ephemeral/', '/attachments/').split('?', 1)[0] ?? ''
 const isSigned = (url: string) =>
   /\/ephemeral\/partners\/[0-9a-f-]{36}\/[0-9a-f-]{36}\/[^/?]+\?expires=\d+&signature=[0-9a-f]{64}$/.test(url)
-
-async function eventually(check: () => Promise<boolean>): Promise<void> {
-  for (let waited = 0; waited < 10_000; waited += 50) {
-    if (await check()) return
-    await sleep(50)
-  }
-  assert.fail('it did not come about within ten seconds')
-}
 
 /** The webhook's body for a message that came in. Events of earlier tests may still be written meanwhile, so it is told by its id. */
 async function receivedEvent(messageId: string): Promise<WebhookEvent> {
@@ -143,11 +128,11 @@ test('a permanent attachment has no signed address', async () => {
 
 test('every retrieve signs anew, and an address ends after 15 minutes', async () => {
   const slot = await upload(ephemeral)
-  await advance(14 * 60)
+  await advance(server, 14 * 60)
   assert.equal(await status(slot.download_url), 200)
   const again = await ephemeral.attachments.retrieve(slot.attachment_id)
   assert.notEqual(again.download_url, slot.download_url)
-  await advance(61)
+  await advance(server, 61)
   assert.equal(await status(slot.download_url), 403)
   assert.equal(await status(again.download_url ?? ''), 200)
 })
@@ -162,10 +147,10 @@ test('after 24 hours an attachment is gone for every use, and its bytes and its 
   const [sent] = chat.message.parts
   assert.ok(sent?.type === 'media' && isSigned(sent.url), JSON.stringify(sent))
   assert.equal(await status(sent.url), 200)
-  await advance(86_400 - 60)
+  await advance(server, 86_400 - 60)
   const shown = await ephemeral.attachments.retrieve(slot.attachment_id)
   assert.equal(await status(shown.download_url ?? ''), 200)
-  await advance(61)
+  await advance(server, 61)
   await assert.rejects(ephemeral.attachments.retrieve(slot.attachment_id), { status: 404 })
   assert.equal(await status(shown.download_url ?? ''), 404)
   await assert.rejects(
@@ -187,29 +172,27 @@ test('after 24 hours an attachment is gone for every use, and its bytes and its 
     size_bytes: 0,
     reactions: [],
   })
-  await eventually(async () => (await cli('audit', '--json')).includes(`${slot.attachment_id}`))
+  await until('the audit tells of it', async () => (await cli('audit', '--json')).includes(`${slot.attachment_id}`))
   const audit = (await cli('audit', '--partner', made.partner_id, '--json')).trim().split('\n')
   const entry = audit.map((line) => JSON.parse(line)).find((row) => row.attachment_id === slot.attachment_id)
   assert.deepEqual([entry?.reason, entry?.partner_id], ['vanished', made.partner_id])
   assert.equal((await cli('audit')).includes(`${slot.attachment_id}  vanished`), true)
 })
 
-test('an attachment counts as deleted when its hour has come, however late the job is', {
-  skip: !isOnSqlite,
-}, async () => {
+test('an attachment counts as deleted when its hour has come, however late the job is', async () => {
   const slot = await upload(ephemeral)
-  const database = new DatabaseSync(join(server.dataDir, 'satchel.sqlite'))
   const id = `vanish:${slot.attachment_id}`
-  database.prepare('update jobs set run_at = run_at * 2 where id = ?').run(id)
-  await advance(86_400)
+  const [job] = await ask(server, 'update jobs set run_at = run_at * 2 where id = $1 returning id', [id])
+  assert.ok(job)
+  await advance(server, 86_400)
   await assert.rejects(ephemeral.attachments.retrieve(slot.attachment_id), { status: 404 })
   await assert.rejects(ephemeral.attachments.delete(slot.attachment_id), { status: 404 })
-  const held = () => database.prepare('select id from attachments where id = ?').get(slot.attachment_id)
-  assert.ok(held())
+  const isHeld = async () =>
+    (await ask(server, 'select id from attachments where id = $1', [slot.attachment_id])).length === 1
+  assert.ok(await isHeld())
   assert.equal(await status(slot.download_url), 403)
-  database.prepare('update jobs set run_at = 0 where id = ?').run(id)
-  await eventually(async () => !held())
-  database.close()
+  await ask(server, 'update jobs set run_at = 0 where id = $1 returning id', [id])
+  await until('the row is removed', async () => !(await isHeld()))
 })
 
 test('a file by URL and its message are ephemeral too', async () => {
@@ -222,7 +205,7 @@ test('a file by URL and its message are ephemeral too', async () => {
   const [part] = chat.message.parts
   assert.ok(part?.type === 'media' && isSigned(part.url), JSON.stringify(part))
   assert.equal(await status(part.url), 200)
-  await advance(86_400)
+  await advance(server, 86_400)
   await assert.rejects(ephemeral.attachments.retrieve(part.id), { status: 404 })
   await assert.rejects(ephemeral.attachments.retrieve(slot.attachment_id), { status: 404 })
 })
@@ -242,21 +225,21 @@ test('on an ephemeral line an attachment of before becomes ephemeral with its fi
   assert.ok(used?.type === 'media' && isSigned(used.url), JSON.stringify(used))
   assert.equal(await status(slot.download_url), 404)
   assert.ok(isSigned((await permanent.attachments.retrieve(slot.attachment_id)).download_url ?? ''))
-  await advance(86_400)
+  await advance(server, 86_400)
   await assert.rejects(permanent.attachments.retrieve(slot.attachment_id), { status: 404 })
 })
 
 test('an attachment that is older than a day keeps a day from its first use on an ephemeral line', async () => {
   const slot = await upload(permanent)
-  await advance(3 * 86_400)
+  await advance(server, 3 * 86_400)
   await permanent.chats.create({
     from: ephemeralLine,
     to: ['+14155550103'],
     message: { parts: [{ type: 'media', attachment_id: slot.attachment_id }] },
   })
-  await advance(86_400 - 60)
+  await advance(server, 86_400 - 60)
   await permanent.attachments.retrieve(slot.attachment_id)
-  await advance(61)
+  await advance(server, 61)
   await assert.rejects(permanent.attachments.retrieve(slot.attachment_id), { status: 404 })
 })
 
@@ -270,7 +253,7 @@ test('media that comes in on an ephemeral line is signed for in the webhook, and
   const [part] = message.parts ?? []
   assert.ok(part?.type === 'media' && isSigned(part.url))
   assert.equal(part.id, told.id)
-  await advance(86_401)
+  await advance(server, 86_401)
   assert.equal(await status(part.url), 403)
   await assert.rejects(permanent.attachments.retrieve(part.id), { status: 404 })
 })
@@ -298,15 +281,15 @@ test('switched off, what comes later is permanent and what was ephemeral still v
   await cli('partners', 'update', made.partner_id, '--ephemeral', 'off')
   const later = await upload(ephemeral)
   assert.ok(!isSigned(later.download_url))
-  await advance(86_401)
+  await advance(server, 86_401)
   await assert.rejects(ephemeral.attachments.retrieve(before.attachment_id), { status: 404 })
   assert.equal(await status(later.download_url), 200)
 })
 
 test('in the end the storage holds what is permanent and nothing else', async () => {
-  await advance(86_401)
+  await advance(server, 86_401)
   const count = async () => (await filesBelow(join(server.dataDir, 'files'))).length
-  await eventually(async () => (await count()) === 2)
+  await until('two objects are left', async () => (await count()) === 2)
   assert.match(await cli('sweep'), /2 objects .* 2 complete attachments\.\nEverything fits\./s)
 })
 

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { jpeg } from '../fixtures/media/files.ts'
 import { S3_KINDS, type S3Server, startS3 } from '../support/s3.ts'
 import { type Server, startServer } from '../support/satchel.ts'
+import { eventually } from '../support/scene.ts'
 
 const OUTAGE_MS = Number(process.env.TEST_OUTAGE_MS ?? 30_000)
 const LOAD_PAUSE_MS = 40
@@ -40,10 +41,10 @@ for (const { kind, uploads, how } of ways)
     const goAway = async () => (how === 'answers nothing' ? s3.freeze() : await s3.stop())
     const comeBack = async () => (how === 'answers nothing' ? s3.thaw() : await s3.start())
 
-    test('answers are retryable while it is away, and right when it is back', { timeout: 240_000 }, async (t) => {
+    test('answers are retryable while it is away, and right when it is back', { timeout: 600_000 }, async (t) => {
       const answers: Answer[] = []
       const bytes = Buffer.concat([jpeg(), randomBytes(50_000)])
-      const slots: Slot[] = []
+      const acknowledged = { uploads: [] as Slot[], messages: [] as string[] }
 
       async function note(what: string, work: () => Promise<Response>): Promise<Response | undefined> {
         const began = performance.now()
@@ -75,12 +76,10 @@ for (const { kind, uploads, how } of ways)
           server.call('/v3/attachments', { method: 'POST', headers, body: JSON.stringify(body) }),
         )
         assert.equal(made?.status, 200, 'creating asks nobody but the database')
-        const slot = (await made.json()) as Slot
-        slots.push(slot)
-        return slot
+        return (await made.json()) as Slot
       }
-      const upload = (slot: Slot) =>
-        note('upload', () =>
+      async function upload(slot: Slot): Promise<Response | undefined> {
+        const answer = await note('upload', () =>
           fetch(slot.upload_url, {
             method: 'PUT',
             headers: slot.required_headers,
@@ -88,6 +87,9 @@ for (const { kind, uploads, how } of ways)
             signal: AbortSignal.timeout(45_000),
           }),
         )
+        if (answer?.ok) acknowledged.uploads.push(slot)
+        return answer
+      }
       const retrieve = (slot: Slot) => note('retrieve', () => server.call(`/v3/attachments/${slot.attachment_id}`))
 
       async function read(slot: Slot): Promise<void> {
@@ -98,8 +100,8 @@ for (const { kind, uploads, how } of ways)
         assert.ok(body === undefined || body.equals(bytes))
       }
 
-      const send = (slot: Slot) =>
-        note('send', () => {
+      async function send(slot: Slot): Promise<void> {
+        const answer = await note('send', () => {
           const message = { parts: [{ type: 'media', attachment_id: slot.attachment_id }] }
           return server.call('/v3/chats', {
             method: 'POST',
@@ -107,6 +109,10 @@ for (const { kind, uploads, how } of ways)
             body: JSON.stringify({ from: server.phoneNumbers[0], to: ['+14155550199'], message }),
           })
         })
+        if (!answer?.ok) return
+        const { chat } = (await answer.json()) as { chat: { message: { id: string } } }
+        acknowledged.messages.push(chat.message.id)
+      }
 
       const known = await create()
       assert.equal((await upload(known))?.status, 200)
@@ -157,6 +163,20 @@ for (const { kind, uploads, how } of ways)
       const statusOf = async ({ attachment_id }: Slot) =>
         (await server.client().attachments.retrieve(attachment_id)).status
       assert.equal(await statusOf(waiting), uploads === 'direct' ? 'complete' : 'pending')
+      for (const slot of acknowledged.uploads) {
+        assert.equal(await statusOf(slot), 'complete', 'an upload that was acknowledged')
+        assert.ok(Buffer.from(await (await fetch(slot.download_url)).arrayBuffer()).equals(bytes), slot.download_url)
+      }
+      for (const id of acknowledged.messages) {
+        const { is_delivered } = await eventually(
+          () => server.client().messages.retrieve(id),
+          (message) => message.is_delivered,
+        )
+        assert.ok(is_delivered, `message ${id}`)
+      }
+      const { uploads: stored, messages } = acknowledged
+      assert.ok(stored.length > 1 && messages.length > 1)
+      t.diagnostic(`all there afterwards: ${stored.length} uploads, ${messages.length} messages`)
       const last = await create()
       assert.equal((await upload(last))?.status, 200)
       assert.equal(await statusOf(last), 'complete')
@@ -166,7 +186,7 @@ for (const { kind, uploads, how } of ways)
     })
   })
 
-test('a server starts without its bucket, and works once it is there', { timeout: 120_000 }, async () => {
+test('a server starts without its bucket, and works once it is there', { timeout: 300_000 }, async () => {
   await using s3 = await startS3('versitygw')
   await s3.stop()
   await using server = await startServer({ env: s3.env() })

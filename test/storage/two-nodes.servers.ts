@@ -9,7 +9,7 @@ import { S3_KINDS, startS3 } from '../support/s3.ts'
 import { runCli, startServer } from '../support/satchel.ts'
 
 for (const kind of S3_KINDS)
-  test(`on ${kind}, an upload is settled once, whoever asks`, { timeout: 120_000 }, async () => {
+  test(`on ${kind}, an upload is settled once, whoever asks`, { timeout: 300_000 }, async () => {
     await using postgres = await startPostgres()
     await using s3 = await startS3(kind)
     const env = { ...s3.env(), SATCHEL_DATABASE_URL: await postgres.createDatabase(), SATCHEL_API_KEY: 'two-nodes-key' }

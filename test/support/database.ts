@@ -6,6 +6,9 @@ import type { Server } from './satchel.ts'
 
 export type Value = string | number | null
 
+/** What the servers of this run keep their rows in, unless a test says otherwise. */
+export const DATABASE = process.env.SATCHEL_TEST_DATABASE_URL === undefined ? 'SQLite' : 'PostgreSQL'
+
 /** Rows of one statement, whose parameters are $1, $2...; a change shows rows when it ends in "returning". */
 export async function ask<R extends Record<string, Value>>(
   { dataDir, env }: Pick<Server, 'dataDir' | 'env'>,

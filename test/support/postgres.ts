@@ -16,7 +16,7 @@ import { promisify } from 'node:util'
 import pg from 'pg'
 
 const OLDEST = 15
-const START_LIMIT_MS = 30_000
+const START_LIMIT_MS = 120_000
 
 export type Postgres = {
   /** What runs, e.g. "PostgreSQL 15.14 of /usr/lib/postgresql/15/bin". */
@@ -115,6 +115,15 @@ export async function startPostgres({ durable = false } = {}): Promise<Postgres>
 export async function databaseFor(dataDir: string): Promise<string | undefined> {
   const server = process.env.SATCHEL_TEST_DATABASE_URL
   if (!server) return undefined
+  const known = databases.get(dataDir) ?? makeDatabase(server, dataDir)
+  databases.set(dataDir, known)
+  return await known
+}
+
+/** By data folder. Servers that start on one folder at the same moment wait for the same one. */
+const databases = new Map<string, Promise<string>>()
+
+async function makeDatabase(server: string, dataDir: string): Promise<string> {
   const name = `satchel_${createHash('sha256').update(dataDir).digest('hex').slice(0, 20)}`
   const { rowCount } = await query(server, 'select 1 from pg_database where datname = $1', [name])
   if (rowCount === 0) await query(server, `create database ${name}`)

@@ -1,7 +1,7 @@
 /**
  * Two S3 servers that verify signatures and that nobody here wrote: versitygw and rclone's "serve s3", both in Go and both
- * unrelated. Built once into a cache folder (SATCHEL-free: TEST_BIN_DIR, or the user's cache), at pinned versions. A server
- * that cannot be had is an error, never a reason to skip.
+ * unrelated. Built once with Go, at pinned versions, into TEST_BIN_DIR or the user's cache. A server that cannot be had is an
+ * error, never a reason to skip.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,7 +22,9 @@ const BUILDS = {
 export type S3Kind = keyof typeof BUILDS
 export const S3_KINDS = Object.keys(BUILDS) as S3Kind[]
 
-const START_LIMIT_MS = 20_000
+const START_LIMIT_MS = 120_000
+/** From an empty cache of modules, on a machine that is busy. */
+const BUILD_LIMIT_MS = 20 * 60_000
 export const BUCKET = 'satchel-test'
 export const ACCESS_KEY_ID = 'satchel-test-key'
 export const SECRET_ACCESS_KEY = 'satchel-test-secret-of-some-length'
@@ -112,6 +114,13 @@ function commandOf(kind: S3Kind, port: number, root: string): { args: string[]; 
   return { args, env: {} }
 }
 
+/** Builds what is missing before any test waits for it; says where the programs are. */
+export async function buildS3Servers(): Promise<string[]> {
+  const paths: string[] = []
+  for (const kind of S3_KINDS) paths.push(await built(kind))
+  return paths
+}
+
 /** The path of the program, building it when it is not there yet: some minutes, once. */
 async function built(kind: S3Kind): Promise<string> {
   const target = BUILDS[kind]
@@ -122,7 +131,11 @@ async function built(kind: S3Kind): Promise<string> {
   const building = join(folder, `building-${kind}-${process.pid}`)
   await mkdir(building, { recursive: true })
   try {
-    await run('go', ['install', target], { env: { ...process.env, GOBIN: building }, maxBuffer: 1 << 24 })
+    await run('go', ['install', target], {
+      env: { ...process.env, GOBIN: building },
+      maxBuffer: 1 << 24,
+      timeout: BUILD_LIMIT_MS,
+    })
     await rename(join(building, kind), path)
   } catch (error) {
     throw new Error(`${target} cannot be built; the tests of S3 need it, and Go to build it`, { cause: error })
