@@ -3,7 +3,7 @@
  * of a lease, which is renewed while the work runs: a process that dies loses it soon, and one that cannot renew it stops.
  * What work means, and what happens when it fails, is the caller's: `run` must not reject for anything that is expected.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../log.ts'
 
 export type Loop = {
@@ -74,7 +74,8 @@ export function startLoop<T>(o: {
         await pause(PAUSE_AFTER_ERROR_MS)
       }
       // SQLite answers without ever leaving this thread: without this, a long backlog would let nobody else in.
-      await sleep(REST_MS)
+      if (running.size > 0) await sleep(REST_MS)
+      else await setImmediate()
     }
   }
 
