@@ -36,7 +36,7 @@ async function unlessCrashed(isDown: () => boolean, work: () => Promise<void>): 
   }
 }
 
-test('ten kills during uploads and sends lose nothing that was acknowledged', { timeout: 150_000 }, async (t) => {
+test('ten kills during uploads and sends lose nothing that was acknowledged', { timeout: 600_000 }, async (t) => {
   const dataDir = await mkdtemp(join(tmpdir(), 'satchel-crash-'))
   t.after(() => rm(dataDir, { recursive: true, force: true }))
   const uploads: Upload[] = []
