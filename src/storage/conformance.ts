@@ -72,6 +72,39 @@ export function storageConformance(
       assert.ok((await read(storage, key)).equals(bytes))
     })
 
+    test('a source that is held back gives no more until it may, and then all of it', async () => {
+      const storage = ready()
+      const [key, bytes] = [newKey(), randomBytes(700_001)]
+      let isHeld = false
+      let seen = 0
+      const body = Readable.from(cut(bytes, [1, 7, 65_536, 3, 300_000]))
+      await storage.put(key, body, bytes.length, {
+        onChunk(chunk) {
+          assert.equal(isHeld, false)
+          seen += chunk.length
+        },
+        hold() {
+          isHeld = true
+          return sleep(5).then(() => {
+            isHeld = false
+          })
+        },
+      })
+      assert.equal(seen, bytes.length)
+      assert.ok((await read(storage, key)).equals(bytes))
+    })
+
+    test('a hold that rejects ends the put with its reason and leaves nothing', async () => {
+      const storage = ready()
+      const key = newKey()
+      const reason = new Error('it cannot be looked at')
+      const body = endless()
+      await assert.rejects(storage.put(key, body, 50 * MIB, { hold: () => Promise.reject(reason) }), reason)
+      assert.equal(body.destroyed, false)
+      body.destroy()
+      await assertGone(storage, key)
+    })
+
     test('ranges around the borders of what is read at once are exact, both ends inclusive', async () => {
       const storage = ready()
       const [key, bytes] = [newKey(), randomBytes(1_000_000)]

@@ -3,7 +3,7 @@
  * with the size that was promised, so a body that is too long, too short or broken can never become complete over there.
  */
 import { Readable } from 'node:stream'
-import { BodyTooLong, BodyTooShort } from './storage.ts'
+import { BodyTooLong, BodyTooShort, type PutOptions } from './storage.ts'
 
 const HIGH_WATER_BYTES = 256 * 1024
 
@@ -13,17 +13,22 @@ export type ExactBody = Readable & {
 }
 
 /**
- * Ends when exactly `size` bytes have passed; otherwise errors with BodyTooLong or BodyTooShort. `onChunk` sees each chunk.
+ * Ends when exactly `size` bytes have passed; otherwise errors with BodyTooLong or BodyTooShort. `onChunk` and `hold` are those of a put.
  * Does not destroy the source: its owner may still have to answer on the same connection.
  */
-export function exactly(body: Readable, size: number, onChunk?: (chunk: Buffer) => void): ExactBody {
+export function exactly(
+  body: Readable,
+  size: number,
+  { onChunk, hold }: Pick<PutOptions, 'onChunk' | 'hold'> = {},
+): ExactBody {
   let received = 0
+  let isHeld = false
   let held: Buffer | undefined
   const out = new Readable({
     highWaterMark: HIGH_WATER_BYTES,
     read() {
       state.waitingSince = undefined
-      body.resume()
+      if (!isHeld) body.resume()
     },
     destroy(error, done) {
       body.pause()
@@ -41,11 +46,22 @@ export function exactly(body: Readable, size: number, onChunk?: (chunk: Buffer) 
     }
     if (chunk.length === 0) return
     onChunk?.(chunk)
+    const until = hold?.()
+    if (until) waitFor(until)
     if (held !== undefined && !out.push(held)) {
       state.waitingSince = Date.now()
       body.pause()
     }
     held = chunk
+  }
+
+  function waitFor(until: Promise<void>): void {
+    isHeld = true
+    body.pause()
+    until.then(() => {
+      isHeld = false
+      if (!out.destroyed) body.resume()
+    }, fail)
   }
 
   function onEnd(): void {

@@ -15,13 +15,14 @@ const WRITE_BYTES = 256 * 1024
  * bytes, BodyTooShort when the body breaks off, the abort's reason, or what the disk said. The caller destroys the body.
  */
 export function gather(file: FileHandle, body: Readable, limit: number, options: PutOptions): Promise<number> {
-  const { onChunk, signal } = options
+  const { onChunk, hold, signal } = options
   return new Promise((resolve, reject) => {
     let waiting: Buffer[] = []
     let waitingBytes = 0
     let received = 0
     let position = 0
     let writing = false
+    let held = false
     let ended = false
     let failure: unknown
 
@@ -34,8 +35,19 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
       onChunk?.(chunk)
       waiting.push(chunk)
       waitingBytes += chunk.length
+      const until = hold?.()
+      if (until) waitFor(until)
       if (waitingBytes >= 2 * WRITE_BYTES) body.pause()
       write()
+    }
+
+    function waitFor(until: Promise<void>): void {
+      held = true
+      body.pause()
+      until.then(() => {
+        held = false
+        if (failure === undefined && waitingBytes < 2 * WRITE_BYTES) body.resume()
+      }, fail)
     }
 
     function write(): void {
@@ -54,7 +66,7 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
           position += bytes
           writing = false
           if (failure !== undefined) return settle()
-          body.resume()
+          if (!held) body.resume()
           write()
         },
         (error) => {

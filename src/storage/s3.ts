@@ -110,7 +110,7 @@ function openBucket(client: S3Client, location: S3Location): Storage {
       const target = at(key)
       options.signal?.throwIfAborted()
       const stop = new AbortController()
-      const stream = exactly(body, size, options.onChunk)
+      const stream = exactly(body, size, options)
       stream.once('error', (error) => stop.abort(error))
       const watch = setInterval(() => {
         if (Date.now() - (stream.waitingSince ?? Number.POSITIVE_INFINITY) > STALL_MS) {

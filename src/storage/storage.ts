@@ -11,6 +11,8 @@ export type Entry = { key: string; size: number; modified: number }
 export type PutOptions = {
   /** Sees each chunk as it passes, in order, and must not throw; for hashing and scanning without a second reading. */
   onChunk?: (chunk: Buffer) => void
+  /** Asked after each chunk: a promise holds the source back until it is settled, and its rejection ends the put. */
+  hold?: () => Promise<void> | undefined
   signal?: AbortSignal
 }
 

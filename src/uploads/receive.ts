@@ -13,6 +13,7 @@ import { TextScan } from '../media/text-scan.ts'
 import { collect } from '../storage/collect.ts'
 import { newStorageKey } from '../storage/key.ts'
 import { BodyTooLong, BodyTooShort, type SmallObjects } from '../storage/storage.ts'
+import { md5Of } from './md5.ts'
 
 export type Received = { outcome: 'stored'; md5: string } | { outcome: 'gone' } | { outcome: 'changed' }
 
@@ -53,7 +54,8 @@ function summarize(body: Buffer, small: SmallObjects): TakenIn {
 }
 
 async function stream(app: App, row: AttachmentRow, body: Readable, signal: AbortSignal): Promise<TakenIn> {
-  const [sha256, md5, text] = [createHash('sha256'), createHash('md5'), new TextScan()]
+  const [sha256, text] = [createHash('sha256'), new TextScan()]
+  using md5 = md5Of(row.size_bytes)
   const storageKey = newStorageKey(app.newId)
   await app.storage.put(storageKey, body, row.size_bytes, {
     signal,
@@ -62,8 +64,13 @@ async function stream(app: App, row: AttachmentRow, body: Readable, signal: Abor
       md5.update(chunk)
       text.update(chunk)
     },
+    hold: () => md5.hold(),
   })
-  return { storageKey, sha256: sha256.digest('hex'), md5: md5.digest('hex'), text }
+  const digest = await md5.digest().catch(async (error) => {
+    await app.storage.delete(storageKey)
+    throw error
+  })
+  return { storageKey, sha256: sha256.digest('hex'), md5: digest, text }
 }
 
 async function conclude(app: App, row: AttachmentRow, taken: TakenIn, signal: AbortSignal): Promise<Received> {
