@@ -208,7 +208,7 @@ function streamOf(bytes: Buffer): Readable {
 const opened = promisify(openFile) as (path: string) => Promise<number>
 const statOf = promisify(fstat) as (descriptor: number) => Promise<Stats>
 
-/** With callbacks, since the promises of node:fs cost half as much again as the reading. */
+/** Of a plain descriptor, which readers share. Fewer bytes than the buffer holds only at the end of the file. */
 function readInto(descriptor: number, buffer: Buffer, position: number): Promise<number> {
   return new Promise((resolve, reject) => {
     read(descriptor, buffer, 0, buffer.length, position, (error, bytesRead) => {

@@ -1,6 +1,6 @@
 /**
- * Objects kept open between two readings: small ones as their bytes, others as a descriptor. Opening a file costs several
- * times what reading 50 KB of it does, and most files are read more than once or in pieces. What is kept is bounded, is
+ * Objects kept open between two readings: small ones as their bytes, others as a descriptor. Opening a file each
+ * time is a third of what a small request costs, and most files are read more than once or in pieces. What is kept is bounded, is
  * let go at once when its object is deleted through us, and ten seconds after the last reading in any case, since another
  * process may have deleted it. Readers share; nothing is closed under one of them.
  */
