@@ -1,9 +1,9 @@
 /** `satchel serve`: runs until it is told to stop, and says at start all that a caller needs to know. */
 import { parseArgs } from 'node:util'
-import { setFlagsFromString } from 'node:v8'
 import type { Out } from '../cli.ts'
 import { loadConfig, ROLES, type Role } from '../config.ts'
 import type { Satchel } from '../main.ts'
+import { keepNurserySmall, letNurseryGrow } from '../nursery.ts'
 import { VERSION } from '../version.ts'
 
 const HELP = `satchel serve [--role api|edge|worker|all[,...]]
@@ -35,11 +35,10 @@ export async function serve(argv: string[], out: Out): Promise<number> {
   }
   const config = loadConfig(undefined, roles)
   const told = stopSignal()
-  // V8 lets its nursery grow to 32 MB, and twice as much of bodies that have passed lies about until it is swept. It grows
-  // while modules load, hence the order.
-  setFlagsFromString('--semi-space-growth-factor=1')
+  keepNurserySmall()
   const { startSatchel } = await import('../main.ts')
   const satchel = await startSatchel(config)
+  letNurseryGrow()
   out.stdout(banner(satchel, config.apiKey !== undefined))
   await told
   await satchel.stop()
