@@ -12,9 +12,9 @@ import { text } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { ask, DATABASE } from '../support/database.ts'
+import { ask, DATABASE, secretsOf } from '../support/database.ts'
 import { databaseFor } from '../support/postgres.ts'
-import { runCli, type Server, startServer } from '../support/satchel.ts'
+import { runCli, startServer } from '../support/satchel.ts'
 import {
   createText,
   dial,
@@ -57,17 +57,6 @@ async function failingServe(env: Record<string, string>, rights: { uid?: number;
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   assert.equal(stdout, '')
   return { code: child.exitCode, lines: stderr.trimEnd().split('\n') }
-}
-
-/** Where the secrets are kept depends on the database: every node of a PostgreSQL has to have the same. */
-async function secretsOf(server: Server): Promise<Record<string, string>> {
-  if (DATABASE === 'PostgreSQL') {
-    const rows = await ask<{ name: string; value: string }>(server, 'select name, value from secrets order by name')
-    return Object.fromEntries(rows.map(({ name, value }) => [name, value]))
-  }
-  const names = ['sandbox-api-key', 'upload-signing-key'].filter((name) => existsSync(join(server.dataDir, name)))
-  const values = names.map(async (name) => [name, await readFile(join(server.dataDir, name), 'utf8')])
-  return Object.fromEntries(await Promise.all(values))
 }
 
 /** The files of the data folder that only its owner may read. */

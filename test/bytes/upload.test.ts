@@ -1,14 +1,13 @@
 /** The presigned PUT: what it takes, what it refuses and how, and that a refused body leaves nothing. */
 import assert from 'node:assert/strict'
-import { readFile } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
-import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import type LinqAPIV3 from '@linqapp/sdk'
 import { jpeg, png } from '../fixtures/media/files.ts'
+import { secretsOf } from '../support/database.ts'
 import { packedIn } from '../support/packs.ts'
 import { type Server, startServer } from '../support/satchel.ts'
 import {
@@ -361,7 +360,7 @@ describe('the signature', () => {
   })
 
   test('a URL of the AWS SDK with our key is accepted, and refused after its end', async () => {
-    const secretAccessKey = (await readFile(join(server.dataDir, 'upload-signing-key'), 'utf8')).trim()
+    const { 'upload-signing-key': secretAccessKey = '' } = await secretsOf(server)
     const s3 = new S3Client({
       endpoint: server.cdn,
       region: 'local',
@@ -393,7 +392,8 @@ describe('the signature', () => {
   })
 
   test('the secret itself shows nowhere in what callers get', async () => {
-    const secret = (await readFile(join(server.dataDir, 'upload-signing-key'), 'utf8')).trim()
+    const { 'upload-signing-key': secret = '' } = await secretsOf(server)
+    assert.notEqual(secret, '')
     const created = await createText(client, 5)
     assert.ok(!JSON.stringify(created).includes(secret))
     assert.ok(!server.log().includes(secret))

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { after, test } from 'node:test'
 import { jpeg } from '../fixtures/media/files.ts'
+import { ask } from '../support/database.ts'
 import { packedIn } from '../support/packs.ts'
 import { runCli, startServer } from '../support/satchel.ts'
 
@@ -165,14 +165,12 @@ test('an attachment whose object is gone or was cut off is told and never touche
 
 test('small objects, many to a file: one without a row is told and deleted, one that is lost is told', async () => {
   const [orphan, kept, torn] = [await upload(), await upload(), await upload()]
-  const path = join(server.dataDir, 'satchel.sqlite')
-  const database = new DatabaseSync(path)
-  const find = database.prepare('select storage_key from attachments where id = ?')
-  const keyOf = (slot: { attachment_id: string }) =>
-    (find.get(slot.attachment_id) as { storage_key: string }).storage_key
-  const [orphanKey, tornKey] = [keyOf(orphan), keyOf(torn)]
-  database.prepare('delete from attachments where id = ?').run(orphan.attachment_id)
-  database.close()
+  const keyOf = async ({ attachment_id }: typeof orphan) => {
+    const sql = 'select storage_key from attachments where id = $1'
+    return (await ask<{ storage_key: string }>(server, sql, [attachment_id]))[0]?.storage_key
+  }
+  const [orphanKey, tornKey] = [await keyOf(orphan), await keyOf(torn)]
+  await ask(server, 'delete from attachments where id = $1 returning id', [orphan.attachment_id])
   assert.deepEqual((await sweepJson()).findings, [], 'it is too young')
   const records = await packedIn(server.dataDir)
   const name = records[0]?.name ?? ''

@@ -1,4 +1,6 @@
 /** Looks into the database of a server that a test started, whichever it has. For what no call of the API shows. */
+import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import pg from 'pg'
@@ -29,6 +31,17 @@ export async function ask<R extends Record<string, Value>>(
   } finally {
     await client.end()
   }
+}
+
+/** Where the secrets are kept depends on the database: every node of a PostgreSQL has to have the same. */
+export async function secretsOf(server: Pick<Server, 'dataDir' | 'env'>): Promise<Record<string, string>> {
+  if (DATABASE === 'PostgreSQL') {
+    const rows = await ask<{ name: string; value: string }>(server, 'select name, value from secrets order by name')
+    return Object.fromEntries(rows.map(({ name, value }) => [name, value]))
+  }
+  const names = ['sandbox-api-key', 'upload-signing-key'].filter((name) => existsSync(join(server.dataDir, name)))
+  const values = names.map(async (name) => [name, (await readFile(join(server.dataDir, name), 'utf8')).trim()])
+  return Object.fromEntries(await Promise.all(values))
 }
 
 /** How many rows each table has. */
