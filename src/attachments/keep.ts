@@ -48,6 +48,8 @@ async function store({ storage, newId }: App, file: Spooled, signal: AbortSignal
     return await storage.small.append(body)
   }
   const storageKey = newStorageKey(newId)
+  signal.throwIfAborted()
+  if (await storage.adopt?.(storageKey, file.path)) return storageKey
   const stream = file.stream()
   try {
     await storage.put(storageKey, stream, size, { signal })

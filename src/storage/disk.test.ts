@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { after, before, describe, test } from 'node:test'
 import { storageConformance } from './conformance.ts'
@@ -57,6 +57,38 @@ describe('a folder', () => {
     const storage = await openDisk(folder, { exclusive: true })
     await assert.rejects(storage.put('short', Readable.from([Buffer.from('x')]), 2), BodyTooShort)
     assert.deepEqual(await readdir(join(folder, 'tmp')), [])
+  })
+
+  test('adopts a file as it is, and from where it lay it is gone', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    const file = join(folder, 'ours')
+    await writeFile(file, 'hello', { mode: 0o600 })
+    assert.equal(await storage.adopt?.('adopted/one', file), true)
+    assert.equal((await storage.stat('adopted/one'))?.size, 5)
+    assert.equal(await readFile(join(folder, 'objects/adopted/one'), 'utf8'), 'hello')
+    await assert.rejects(stat(file), { code: 'ENOENT' })
+  })
+
+  test('a file that is not there cannot be adopted, and nothing has its key', async () => {
+    const storage = await openDisk(folder, { exclusive: true })
+    await assert.rejects(async () => await storage.adopt?.('adopted/none', join(folder, 'nothing')), { code: 'ENOENT' })
+    assert.equal(await storage.stat('adopted/none'), undefined)
+  })
+
+  test('a file on another file system is left where it is', async (t) => {
+    const elsewhere = '/dev/shm'
+    const isOther = await stat(elsewhere).then(
+      async ({ dev }) => dev !== (await stat(folder)).dev,
+      () => false,
+    )
+    if (!isOther) return t.diagnostic('this machine has no second file system to try it on')
+    const storage = await openDisk(folder, { exclusive: true })
+    const file = join(await mkdtemp(join(elsewhere, 'satchel-')), 'ours')
+    await writeFile(file, 'hello')
+    assert.equal(await storage.adopt?.('adopted/far', file), false)
+    assert.equal(await readFile(file, 'utf8'), 'hello')
+    assert.equal(await storage.stat('adopted/far'), undefined)
+    await rm(dirname(file), { recursive: true })
   })
 
   test('a folder of ours alone is swept when opened; one that may be shared loses only what is old', async () => {

@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { randomHex } from '../ids.ts'
-import { syncFolder, translate, unlessMissing } from './files.ts'
+import { codeOf, sync, translate, unlessMissing } from './files.ts'
 import { gather } from './gather.ts'
 import { KeptOpen, type Source } from './kept-open.ts'
 import { placeOf } from './pack-record.ts'
@@ -61,9 +61,15 @@ export async function openDisk(
   async function ensureFolder(path: string): Promise<void> {
     if (knownFolders.has(path)) return
     const made = await mkdir(path, { recursive: true, mode: 0o700 })
-    for (let parent = path; made && parent.length >= made.length; parent = dirname(parent))
-      await syncFolder(dirname(parent))
+    for (let parent = path; made && parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
     knownFolders.add(path)
+  }
+
+  /** Gives a synced file its name for good. */
+  async function settle(file: string, path: string): Promise<void> {
+    await ensureFolder(dirname(path))
+    await rename(file, path)
+    await sync(dirname(path))
   }
 
   return {
@@ -82,12 +88,23 @@ export async function openDisk(
         } finally {
           await file.close()
         }
-        await ensureFolder(dirname(path))
-        await rename(staged, path)
-        await syncFolder(dirname(path))
+        await settle(staged, path)
         kept.drop(key)
       } catch (error) {
         await rm(staged, { force: true })
+        throw translate(error)
+      }
+    },
+
+    async adopt(key, file) {
+      const path = pathOf(key)
+      try {
+        await sync(file)
+        await settle(file, path)
+        return true
+      } catch (error) {
+        if (codeOf(error) === 'EXDEV') return false
+        await rm(path, { force: true })
         throw translate(error)
       }
     },
@@ -119,7 +136,7 @@ export async function openDisk(
       }
       await rm(path, { force: true })
       kept.drop(key)
-      await unlessMissing(syncFolder(dirname(path)))
+      await unlessMissing(sync(dirname(path)))
     },
 
     list: (after) => merge(walk(objects, '', after), packs.list(after ?? '')),

@@ -15,9 +15,9 @@ export async function writeAll(file: FileHandle, chunks: Uint8Array[], bytes: nu
   }
 }
 
-/** Makes the names in a folder durable. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
+/** Makes durable what was written to a file, through whichever descriptor it was, or the names in a folder. */
+export async function sync(path: string): Promise<void> {
+  const handle = await open(path, 'r')
   try {
     await handle.sync()
   } finally {
@@ -44,6 +44,6 @@ export function translate(error: unknown): unknown {
   return error
 }
 
-function codeOf(error: unknown): string | undefined {
+export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }

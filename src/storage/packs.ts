@@ -6,7 +6,7 @@
  */
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { syncFolder, translate, unlessMissing, writeAll } from './files.ts'
+import { sync, translate, unlessMissing, writeAll } from './files.ts'
 import { eraseRecords, findRecord, readRecord, scanRecords, survey } from './pack-file.ts'
 import {
   begunAt,
@@ -51,7 +51,7 @@ export function openPacks(folder: string, now: () => number): Packs {
     const pack = { name, file, size: 0 }
     try {
       const names = isFolderSynced ? [folder] : [folder, dirname(folder), dirname(dirname(folder))]
-      for (const changed of names) await syncFolder(changed)
+      for (const changed of names) await sync(changed)
       isFolderSynced = true
       return pack
     } catch (error) {

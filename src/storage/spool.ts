@@ -16,6 +16,8 @@ export type Spooled = {
   readonly bytes: Bytes
   readonly sha256: string
   readonly text: TextScan
+  /** Whoever takes the file from there leaves nothing to dispose of but a descriptor. */
+  readonly path: string
   /** A new stream over the whole; the caller destroys it. */
   stream(): Readable
   [Symbol.asyncDispose](): Promise<void>
@@ -40,6 +42,7 @@ export async function spool(folder: string, body: Readable, limit: number, signa
       bytes: fileBytes(file, size),
       sha256: sha256.digest('hex'),
       text,
+      path,
       stream: () => createReadStream(path, { highWaterMark: 256 * 1024 }),
       [Symbol.asyncDispose]: () => remove(file, path),
     }

@@ -24,6 +24,11 @@ export interface Storage {
    * leaves no trace. Rejects with BodyTooShort, BodyTooLong, Failure storage_full or upload_failed, or the abort's reason.
    */
   put(key: string, body: Readable, size: number, options?: PutOptions): Promise<void>
+  /**
+   * Where there is one: the same with a complete file of ours that lies on the same file system, without another copy of it; the file
+   * is gone afterwards. False: it lies elsewhere, and nothing was done.
+   */
+  adopt?(key: string, path: string): Promise<boolean>
   /** `end` is inclusive. undefined: no such key. The caller destroys the stream. */
   get(key: string, range?: { start: number; end: number }): Promise<Readable | undefined>
   stat(key: string): Promise<Entry | undefined>
