@@ -15,7 +15,7 @@ import { acceptMessage } from '../messages/accept.ts'
 import { reportDelivery } from '../messages/deliver.ts'
 import { once } from '../messages/idempotency.ts'
 import { setCarrierRef } from '../messages/rows.ts'
-import { insertPartner } from '../partners/rows.ts'
+import { insertPartner, insertPhoneNumber } from '../partners/rows.ts'
 import { claimDeliveries } from '../webhooks/claim.ts'
 import { insertAttempt, insertDeliveries, insertSubscription, updateDelivery } from '../webhooks/rows.ts'
 import type { Pair } from './conformance.ts'
@@ -203,6 +203,26 @@ export function raceConformance(open: () => Promise<Pair>): void {
     assert.deepEqual(
       events.map(({ type }) => type),
       ['message.sent', 'message.failed', 'message.delivered'],
+    )
+  })
+
+  test('a phone answers what was told as delivered, also when its answer overtakes that', async () => {
+    await using pair = await open()
+    const chat = await newChat(pair.a)
+    const line = { id: newId(), partner_id: chat.partner_id, phone_number: LINE, created_at: 1 }
+    await insertPhoneNumber(pair.a.db, line)
+    const message = await inTransaction(pair.a.db, (tx) => accept(tx, chat))
+    await setCarrierRef(pair.a.db, message.id, message.id)
+    await carryOut(appOf(pair.a) as unknown as App, { message_id: message.id, type: 'reply' })
+    const events = await pair.b.db
+      .selectFrom('events')
+      .select('type')
+      .where('chat_id', '=', chat.id)
+      .orderBy('id')
+      .execute()
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      ['message.sent', 'message.delivered', 'message.received'],
     )
   })
 

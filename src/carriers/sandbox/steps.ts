@@ -14,7 +14,7 @@ const BEFORE: Record<Payload['sandbox.report']['type'], readonly ('sent' | 'deli
   failed: ['sent'],
   delivered: ['sent'],
   read: ['sent', 'delivered'],
-  reply: [],
+  reply: ['sent', 'delivered'],
 }
 
 /** Safe to repeat. A message that was deleted meanwhile has no future. */
