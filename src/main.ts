@@ -113,8 +113,7 @@ async function start(config: Config, open: Close[]): Promise<Omit<Satchel, 'stop
     remote: traceRemote(createGatewayRemote({ url: config.gateway.url, allow, userAgent: USER_AGENT }), tracer),
   }
   if (gateway) open.push(() => gateway.remote[Symbol.asyncDispose]())
-  // On PostgreSQL others may use the folder too, whoever has its lock.
-  const files = await openFiles(config, log, { exclusive: isMine && !isPostgres(config.databaseUrl) })
+  const files = await openFiles(config, log, { exclusive: isMine })
   open.push(() => files.close())
   const spoolFolder = await openSpool(config, isMine ? undefined : node, open)
   const app = await createApp(config, { opened, secrets, log, gateway, tracer, files, spoolFolder })

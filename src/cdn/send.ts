@@ -22,6 +22,10 @@ export async function send(
   { start, end }: { start: number; end: number },
 ): Promise<void> {
   if (object.bytes) {
+    if (object.bytes.length <= end) {
+      socket.destroy()
+      throw new Error('a stored object is shorter than it was')
+    }
     response.end(object.bytes.subarray(start, end + 1))
     return
   }

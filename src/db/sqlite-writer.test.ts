@@ -150,6 +150,15 @@ test('a change whose group was given up does nothing more and fails too', async 
   assert.deepEqual(seen(), [])
 })
 
+test('a change that SQLite took back behind our back fails, and the next is served', async () => {
+  const turn = await writer.begin()
+  writer.execute(turn, insert('a'))
+  database.exec('rollback')
+  await assert.rejects(writer.commit(turn), /no such savepoint/)
+  await change('b')
+  assert.deepEqual(seen(), ['b'])
+})
+
 test('more than a group holds are all kept', async () => {
   await Promise.all(Array.from({ length: 1_000 }, (_, n) => change(`${n}`)))
   assert.equal(seen().length, 1_000)

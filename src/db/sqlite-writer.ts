@@ -33,7 +33,7 @@ export class Writer {
   #group: Group | undefined
   #isEnding = false
   /** Everyone waits in line for this connection, so the patience with other processes is the line's. */
-  readonly #line = {}
+  #line = {}
 
   constructor(statements: Statements) {
     this.#statements = statements
@@ -51,6 +51,7 @@ export class Writer {
       }
       this.#statements.run('savepoint change')
     } catch (error) {
+      if (this.#group && endsTransaction(error)) this.#giveUp(this.#group, error)
       this.#leave()
       throw translate(error)
     }
@@ -76,7 +77,13 @@ export class Writer {
 
   /** Resolves when the change is on the disk. */
   async commit({ group }: Turn): Promise<void> {
-    if (group.failure === undefined) this.#statements.run('release change')
+    if (group.failure === undefined) {
+      try {
+        this.#statements.run('release change')
+      } catch (error) {
+        this.#giveUp(group, error)
+      }
+    }
     this.#leave()
     await group.end.promise
   }
@@ -110,6 +117,7 @@ export class Writer {
       return
     }
     this.#isTaken = false
+    this.#line = {}
     if (!this.#group || this.#isEnding) return
     this.#isEnding = true
     setImmediate(() => {

@@ -37,10 +37,8 @@ export async function openDisk(
 ): Promise<Disk> {
   const objects = join(folder, 'objects')
   const temporary = join(folder, 'tmp')
-  await mkdir(objects, { recursive: true, mode: 0o700 })
-  await mkdir(temporary, { recursive: true, mode: 0o700 })
   const packed = join(folder, 'packs')
-  await mkdir(packed, { recursive: true, mode: 0o700 })
+  for (const path of [objects, temporary, packed]) await makeFolder(path)
   const packs = openPacks(packed, now)
   await removeLeftovers(temporary, exclusive)
   const knownFolders = new Set<string>()
@@ -141,6 +139,12 @@ export async function openDisk(
 
     list: (after) => merge(walk(objects, '', after), packs.list(after ?? '')),
   }
+}
+
+/** A new folder's own name must be durable too, hence the sync of its parent. */
+async function makeFolder(path: string): Promise<void> {
+  const made = await mkdir(path, { recursive: true, mode: 0o700 })
+  for (let parent = path; made && parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
 }
 
 /** Large positioned reads: up to four times as fast as fs.createReadStream for a big file. */

@@ -59,7 +59,7 @@ describe('packs', () => {
     await storage.small.compact(async (keys) => {
       found.push([...keys])
       return answer
-    })
+    }, AbortSignal.timeout(60_000))
     return found
   }
 

@@ -5,7 +5,7 @@
  *   packs/<name>       records (pack-record.ts); a dead one's body is zeros, and nothing else is ever written over
  */
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { sync, translate, unlessMissing, writeAll } from './files.ts'
 import { eraseRecords, findRecord, readRecord, scanRecords, survey } from './pack-file.ts'
 import {
@@ -23,7 +23,7 @@ import { together } from './together.ts'
 
 const PACK_BYTES = 64 * 1024 * 1024
 const PACK_OPEN_MS = 3_600_000
-/** No process appends to such a pack any more, whatever its clock; only these are tidied up. */
+/** No process appends to such a pack any more; only these are tidied up. */
 const SETTLED_MS = 24 * 3_600_000
 
 export type Packs = SmallObjects & {
@@ -37,11 +37,10 @@ export type Packs = SmallObjects & {
 
 type OpenPack = { name: string; file: FileHandle; size: number }
 
-/** `folder` has to be there. `now`: see openDisk. */
+/** `folder` has to be there, durably. `now`: see openDisk. */
 export function openPacks(folder: string, now: () => number): Packs {
   const pathOf = (pack: string) => join(folder, pack)
   let current: OpenPack | undefined
-  let isFolderSynced = false
   /** Packs that were looked at and left as they are, and when they had last changed. */
   const dense = new Map<string, number>()
 
@@ -50,9 +49,7 @@ export function openPacks(folder: string, now: () => number): Packs {
     const file = await open(pathOf(name), 'wx', 0o600)
     const pack = { name, file, size: 0 }
     try {
-      const names = isFolderSynced ? [folder] : [folder, dirname(folder), dirname(dirname(folder))]
-      for (const changed of names) await sync(changed)
-      isFolderSynced = true
+      await sync(folder)
       return pack
     } catch (error) {
       await giveUp(pack)
@@ -89,6 +86,8 @@ export function openPacks(folder: string, now: () => number): Packs {
       try {
         await writeAll(pack.file, chunks, bytes, pack.size)
         await pack.file.datasync()
+        // Another process took it for settled: a clock that is a day off, or this one was stopped for so long.
+        if ((await pack.file.stat()).nlink === 0) throw new Error(`the pack ${pack.name} was removed`)
       } catch (error) {
         await giveUp(pack)
         throw error
@@ -152,13 +151,17 @@ export function openPacks(folder: string, now: () => number): Packs {
       }
     },
 
-    async compact(move) {
+    async compact(move, signal) {
       for (const pack of await names()) {
+        if (signal.aborted) return
         if (pack === current?.name || now() - begunAt(pack) < SETTLED_MS) continue
         const found = await withPack(pack, (file) => survey(file, pack, dense.get(pack)))
         if (found === undefined) continue
         if (found.isDense) dense.set(pack, found.changedAt)
-        else if (found.keys.length === 0 || (await move(found.keys))) await rm(pathOf(pack), { force: true })
+        else if (found.keys.length === 0 || (await move(found.keys))) {
+          await rm(pathOf(pack), { force: true })
+          await sync(folder)
+        }
       }
     },
   }

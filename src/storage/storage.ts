@@ -68,9 +68,9 @@ export interface SmallObjects {
   append(body: Uint8Array): Promise<string>
   /**
    * Gives room back, file by file, where most of a file is dead: `move` is given the keys of what lives in it, stores that anew
-   * and says whether nothing of the old is needed any more; then the file is removed.
+   * and says whether nothing of the old is needed any more; then the file is removed. Ends early, between two files, once `signal` says so.
    */
-  compact(move: (keys: readonly string[]) => Promise<boolean>): Promise<void>
+  compact(move: (keys: readonly string[]) => Promise<boolean>, signal: AbortSignal): Promise<void>
   /** Lets go of open files. */
   close(): Promise<void>
 }

@@ -6,13 +6,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { afterEach, beforeEach, test } from 'node:test'
+import { systemClock } from '../clock.ts'
 import type { Opened } from '../db/schema.ts'
 import { openSqlite } from '../db/sqlite.ts'
+import { uuidv7 } from '../ids.ts'
 import { type Disk, openDisk } from '../storage/disk.ts'
 import { tidyStorage } from './tidy.ts'
 
 const DAY = 86_400_000
 const never = new AbortController().signal
+const newId = uuidv7(systemClock)
 
 let folder: string
 let opened: Opened
@@ -85,6 +88,15 @@ async function remove(id: string): Promise<void> {
   if (row?.storage_key) await storage.delete(row.storage_key)
 }
 
+/** Tidies up, and does what the jobs of it ask for. */
+async function tidy(o: { storage?: Disk; signal?: AbortSignal } = {}): Promise<void> {
+  const app = { db: opened.db, storage: o.storage ?? storage, clock: systemClock, newId }
+  await tidyStorage(app, o.signal ?? never).finally(async () => {
+    const jobs = await opened.db.deleteFrom('jobs').where('kind', '=', 'bytes.delete').returning('payload').execute()
+    for (const { payload } of jobs) await storage.delete((JSON.parse(payload) as { storage_key: string }).storage_key)
+  })
+}
+
 async function checkAll(): Promise<void> {
   for (const [id, body] of bodies) assert.ok((await read(id))?.equals(body), id)
   const listed = []
@@ -107,10 +119,10 @@ async function sparse(): Promise<string[]> {
 
 test('a file of which most is dead is given up, and what lived in it is found as before', async () => {
   await sparse()
-  await tidyStorage({ db: opened.db, storage }, never)
+  await tidy()
   assert.equal((await packs()).length, 1)
   await checkAll()
-  await tidyStorage({ db: opened.db, storage }, never)
+  await tidy()
   await checkAll()
 })
 
@@ -130,13 +142,13 @@ test('readers find the true bytes all the while, and deletions at the same time 
   const deletions = (async () => {
     for (const id of ids.slice(0, 7)) await remove(id)
   })()
-  await tidyStorage({ db: opened.db, storage }, never)
+  await tidy()
   await deletions
   going = false
   await Promise.all(readers)
   assert.ok(reads > 0)
   await checkAll()
-  await tidyStorage({ db: opened.db, storage }, never)
+  await tidy()
   assert.equal((await packs()).length, 1)
 })
 
@@ -147,14 +159,14 @@ test('a file with an object that no row has stays as it is', async () => {
     .where('id', '=', ids[3] ?? '')
     .execute()
   const before = await packs()
-  await tidyStorage({ db: opened.db, storage }, never)
+  await tidy()
   assert.deepEqual(await packs(), before)
   for (const [id, body] of bodies) if (id !== ids[3]) assert.ok((await read(id))?.equals(body))
 })
 
 test('told to stop, it leaves the rest for another time', async () => {
   await sparse()
-  await tidyStorage({ db: opened.db, storage }, AbortSignal.abort())
+  await tidy({ signal: AbortSignal.abort() })
   assert.equal((await packs()).length, 2)
   await checkAll()
 })
@@ -169,10 +181,29 @@ test('stopped half way, what was moved is there once, and the rest where it was'
       return await storage.small.append(body)
     },
   }
-  await tidyStorage({ db: opened.db, storage: { ...storage, small } }, controller.signal)
+  await tidy({ storage: { ...storage, small }, signal: controller.signal })
   assert.equal((await packs()).length, 2)
   await checkAll()
-  await tidyStorage({ db: opened.db, storage }, never)
+  await tidy()
   assert.equal((await packs()).length, 1)
+  await checkAll()
+})
+
+test('one that cannot be moved fails the hour, and leaves no copy that nobody knows of', async () => {
+  const ids = await sparse()
+  let appended = 0
+  const small = {
+    ...storage.small,
+    append: async (body: Uint8Array) => {
+      if (++appended === 5) throw new Error('the disk is full')
+      return await storage.small.append(body)
+    },
+  }
+  await assert.rejects(tidy({ storage: { ...storage, small } }), /disk is full/)
+  await checkAll()
+  await tidy()
+  assert.equal((await packs()).length, 1)
+  await checkAll()
+  for (const id of ids) await remove(id)
   await checkAll()
 })

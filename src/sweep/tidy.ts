@@ -5,6 +5,8 @@
  */
 import { buffer } from 'node:stream/consumers'
 import type { App } from '../app.ts'
+import { inTransaction } from '../db/transaction.ts'
+import { enqueue } from '../jobs/jobs.ts'
 import type { SmallObjects } from '../storage/storage.ts'
 import { findStored, moveStored } from './rows.ts'
 
@@ -15,34 +17,28 @@ const SIDE_BY_SIDE = 16
  * A part of the job retention.sweep. Safe to repeat. A file that holds anything without a row stays as it is: this may be the
  * wrong database, and only `satchel sweep --delete` may judge that.
  */
-export async function tidyStorage(app: Pick<App, 'db' | 'storage'>, signal: AbortSignal): Promise<void> {
+export async function tidyStorage(app: Place, signal: AbortSignal): Promise<void> {
   const { small } = app.storage
-  await small?.compact((keys) => moveAll(app, small, keys, signal))
+  await small?.compact((keys) => moveAll(app, small, keys, signal), signal)
 }
 
-type Place = Pick<App, 'db' | 'storage'>
+type Place = Pick<App, 'db' | 'storage' | 'clock' | 'newId'>
 
-/** False: not all of it, and then what was moved is deleted where it was. What is left comes with the next hour. */
+/** False: not all of it. What was moved is deleted where it was in any case, and what is left comes with the next hour. */
 async function moveAll(
   app: Place,
   small: SmallObjects,
   keys: readonly string[],
   signal: AbortSignal,
 ): Promise<boolean> {
-  if (signal.aborted || !(await haveRows(app, keys))) return false
-  const moved: string[] = []
-  try {
-    for (const some of portions(keys, SIDE_BY_SIDE)) {
-      if (signal.aborted) break
-      for (const result of await Promise.allSettled(some.map((key) => move(app, small, key)))) {
-        if (result.status === 'rejected') throw result.reason
-        moved.push(result.value)
-      }
-    }
-  } finally {
-    if (moved.length < keys.length) await Promise.all(moved.map((key) => app.storage.delete(key)))
+  if (!(await haveRows(app, keys))) return false
+  for (const some of portions(keys, SIDE_BY_SIDE)) {
+    if (signal.aborted) return false
+    const moves = await Promise.allSettled(some.map((key) => move(app, small, key)))
+    const failed = moves.find((result) => result.status === 'rejected')
+    if (failed) throw failed.reason
   }
-  return moved.length === keys.length
+  return true
 }
 
 async function haveRows({ db }: Place, keys: readonly string[]): Promise<boolean> {
@@ -52,13 +48,19 @@ async function haveRows({ db }: Place, keys: readonly string[]): Promise<boolean
   return true
 }
 
-async function move({ db, storage }: Place, small: SmallObjects, from: string): Promise<string> {
+async function move({ db, storage, clock, newId }: Place, small: SmallObjects, from: string): Promise<void> {
   const body = await storage.get(from)
-  if (!body) return from // deleted meanwhile
+  if (!body) return // deleted meanwhile
   const to = await small.append(await buffer(body))
+  const isMoved = await inTransaction(db, async (tx) => {
+    if (!(await moveStored(tx, { from, to }))) return false
+    // With the row, so that whatever happens next no copy stays that nobody knows of.
+    const payload = { storage_key: from }
+    await enqueue(tx, { id: newId(), kind: 'bytes.delete', payload, runAt: clock.now() })
+    return true
+  })
   // Deleted just now: whoever did that knows the old key only.
-  if (!(await moveStored(db, { from, to }))) await storage.delete(to)
-  return from
+  if (!isMoved) await storage.delete(to)
 }
 
 function* portions<T>(all: readonly T[], length: number): Generator<readonly T[]> {
