@@ -75,9 +75,12 @@ export function judge(steps: readonly Step[], targets: readonly Target[], measur
         for (const one of spell(goal, targets)) {
           if ('of' in one)
             add(step.id, `${name}: ${one.text}`, medianOf(measured, step.id, name, one.of), one.atMost, false)
-          else if ('atMost' in one)
-            add(step.id, one.text, ratio(measured, step.id, 'satchel-1m', 'satchel'), one.atMost, false)
-          else add(step.id, `${name} / ${one.against}`, ratio(measured, step.id, name, one.against), one.atLeast, true)
+          else if ('atMost' in one) {
+            // Of one pair of targets, whichever of ours is looked at.
+            if (name === 'satchel')
+              add(step.id, one.text, ratio(measured, step.id, 'satchel-1m', 'satchel'), one.atMost, false)
+          } else
+            add(step.id, `${name} / ${one.against}`, ratio(measured, step.id, name, one.against), one.atLeast, true)
         }
       }
     }
