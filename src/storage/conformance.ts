@@ -39,7 +39,12 @@ export function storageConformance(
         const [key, bytes] = [newKey(), randomBytes(size)]
         const passed: Buffer[] = []
         const before = Date.now()
-        await storage.put(key, chunked(bytes), size, { onChunk: (chunk) => passed.push(chunk) })
+        await storage.put(key, chunked(bytes), size, {
+          onChunk(piece) {
+            passed.push(Buffer.from(piece))
+            return undefined
+          },
+        })
         assert.ok(Buffer.concat(passed).equals(bytes))
         const found = await storage.stat(key)
         assert.equal(found?.key, key)
@@ -67,39 +72,43 @@ export function storageConformance(
       const [key, bytes] = [newKey(), randomBytes(700_001)]
       const seen: Buffer[] = []
       const body = Readable.from(cut(bytes, [1, 7, 65_536, 3, 300_000]))
-      await storage.put(key, body, bytes.length, { onChunk: (chunk) => seen.push(Buffer.from(chunk)) })
+      await storage.put(key, body, bytes.length, {
+        onChunk(piece) {
+          seen.push(Buffer.from(piece))
+          return undefined
+        },
+      })
       assert.ok(Buffer.concat(seen).equals(bytes))
       assert.ok((await read(storage, key)).equals(bytes))
     })
 
-    test('a source that is held back gives no more until it may, and then all of it', async () => {
+    test('a piece stays as it is while it is needed, and only a few are at a time', async () => {
       const storage = ready()
-      const [key, bytes] = [newKey(), randomBytes(700_001)]
-      let isHeld = false
-      let seen = 0
-      const body = Readable.from(cut(bytes, [1, 7, 65_536, 3, 300_000]))
+      const [key, bytes] = [newKey(), randomBytes(5 * MIB + 1)]
+      let [needed, most, seen] = [0, 0, 0]
+      const body = Readable.from(cut(bytes, [1, 7, 65_536, 3, 65_000]))
       await storage.put(key, body, bytes.length, {
-        onChunk(chunk) {
-          assert.equal(isHeld, false)
-          seen += chunk.length
-        },
-        hold() {
-          isHeld = true
-          return sleep(5).then(() => {
-            isHeld = false
-          })
+        async onChunk(piece) {
+          const expected = bytes.subarray(seen, seen + piece.length)
+          seen += piece.length
+          needed += piece.length
+          most = Math.max(most, needed)
+          await sleep(3)
+          assert.ok(piece.equals(expected))
+          needed -= piece.length
         },
       })
       assert.equal(seen, bytes.length)
+      assert.ok(most < MIB, `${most} bytes were needed at a time`)
       assert.ok((await read(storage, key)).equals(bytes))
     })
 
-    test('a hold that rejects ends the put with its reason and leaves nothing', async () => {
+    test('a piece that cannot be used ends the put with the reason and leaves nothing', async () => {
       const storage = ready()
       const key = newKey()
       const reason = new Error('it cannot be looked at')
       const body = endless()
-      await assert.rejects(storage.put(key, body, 50 * MIB, { hold: () => Promise.reject(reason) }), reason)
+      await assert.rejects(storage.put(key, body, 50 * MIB, { onChunk: () => Promise.reject(reason) }), reason)
       assert.equal(body.destroyed, false)
       body.destroy()
       await assertGone(storage, key)

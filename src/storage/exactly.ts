@@ -6,6 +6,8 @@ import { Readable } from 'node:stream'
 import { BodyTooLong, BodyTooShort, type PutOptions } from './storage.ts'
 
 const HIGH_WATER_BYTES = 256 * 1024
+/** Chunks that `onChunk` is not through with. */
+const MOST_NEEDED = 8
 
 export type ExactBody = Readable & {
   /** Since when (ms) the reader has been slow: it has not asked for more although there is some, or has everything. */
@@ -13,22 +15,18 @@ export type ExactBody = Readable & {
 }
 
 /**
- * Ends when exactly `size` bytes have passed; otherwise errors with BodyTooLong or BodyTooShort. `onChunk` and `hold` are those of a put.
+ * Ends when exactly `size` bytes have passed; otherwise errors with BodyTooLong or BodyTooShort. `onChunk` is that of a put.
  * Does not destroy the source: its owner may still have to answer on the same connection.
  */
-export function exactly(
-  body: Readable,
-  size: number,
-  { onChunk, hold }: Pick<PutOptions, 'onChunk' | 'hold'> = {},
-): ExactBody {
+export function exactly(body: Readable, size: number, { onChunk }: Pick<PutOptions, 'onChunk'> = {}): ExactBody {
   let received = 0
-  let isHeld = false
+  let neededElsewhere = 0
   let held: Buffer | undefined
   const out = new Readable({
     highWaterMark: HIGH_WATER_BYTES,
     read() {
       state.waitingSince = undefined
-      if (!isHeld) body.resume()
+      if (neededElsewhere < MOST_NEEDED) body.resume()
     },
     destroy(error, done) {
       body.pause()
@@ -45,8 +43,7 @@ export function exactly(
       return
     }
     if (chunk.length === 0) return
-    onChunk?.(chunk)
-    const until = hold?.()
+    const until = onChunk?.(chunk)
     if (until) waitFor(until)
     if (held !== undefined && !out.push(held)) {
       state.waitingSince = Date.now()
@@ -56,11 +53,11 @@ export function exactly(
   }
 
   function waitFor(until: Promise<void>): void {
-    isHeld = true
-    body.pause()
+    neededElsewhere++
+    if (neededElsewhere >= MOST_NEEDED) body.pause()
     until.then(() => {
-      isHeld = false
-      if (!out.destroyed) body.resume()
+      neededElsewhere--
+      if (!out.destroyed && state.waitingSince === undefined) body.resume()
     }, fail)
   }
 

@@ -63,6 +63,7 @@ onFile('holds the source back while the disk is slow', async () => {
       return result
     },
     write: file.write.bind(file),
+    datasync: file.datasync.bind(file),
   }
   await gather(slow as unknown as FileHandle, body, 30_000_000, {})
   assert.ok(most < 2_000_000, `${most} bytes waited`)
@@ -85,6 +86,27 @@ onFile('rejects with what the disk said, and never hangs', async () => {
   const disk = { writev: () => Promise.reject(full) }
   const body = Readable.from(Array.from({ length: 100 }, () => Buffer.alloc(65_536)))
   await assert.rejects(gather(disk as unknown as FileHandle, body, 1e9, {}), full)
+})
+
+onFile('a large body is on its way to the disk before it ends, and what cannot be put there is not kept', async () => {
+  const lost = Object.assign(new Error('the disk is broken'), { code: 'EIO' })
+  let synced = 0
+  const disk = {
+    async writev(chunks: Buffer[]) {
+      await new Promise((resolve) => setImmediate(resolve))
+      return { bytesWritten: chunks.reduce((sum, { length }) => sum + length, 0) }
+    },
+    async datasync() {
+      synced++
+      await new Promise((resolve) => setImmediate(resolve))
+      if (synced === 2) throw lost
+    },
+  }
+  const body = () => Readable.from(Array.from({ length: 400 }, () => Buffer.alloc(262_144)))
+  await assert.rejects(gather(disk as unknown as FileHandle, body(), 1e9, {}), lost)
+  assert.equal(synced, 2)
+  assert.equal(await gather(disk as unknown as FileHandle, body(), 1e9, {}), 400 * 262_144)
+  assert.ok(synced > 3)
 })
 
 onFile('settles only when no write is in flight, so that the file may be closed', async () => {

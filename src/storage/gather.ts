@@ -1,28 +1,38 @@
 /**
- * Writes a body to a file in large gathered writes: chunks as they come, one writev of 256 KB in flight,
- * the source paused above twice that. Half as much again to twice as fast as pipeline() into a WriteStream, and memory
- * stays at half a megabyte per body whatever its size.
+ * Writes a body to a file: its chunks are copied together into blocks of 256 KB, each of which is shown, written in one go and used
+ * again. The source is paused while two blocks are out, so memory stays below a megabyte per body whatever its size.
  */
 import type { FileHandle } from 'node:fs/promises'
+import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
+import { BLOCK_BYTES, giveBack, takeBlock } from './blocks.ts'
 import { writeAll } from './files.ts'
 import { BodyTooLong, BodyTooShort, type PutOptions } from './storage.ts'
 
-const WRITE_BYTES = 256 * 1024
+const MOST_OUT = 2
+/** What waits for the disk at most when a body ends: else all of it would be written only then. */
+const FLUSH_BYTES = 16 * 1024 * 1024
+
+/** One at a time in this process, since each keeps a thread of Node's few. */
+let isFlushing = false
 
 /**
- * Resolves with the number of bytes when all of the body is written (not synced). Rejects with BodyTooLong past `limit`
- * bytes, BodyTooShort when the body breaks off, the abort's reason, or what the disk said. The caller destroys the body.
+ * Resolves with the number of bytes when all of the body is written (not synced). Rejects with BodyTooLong past `limit` bytes,
+ * BodyTooShort when the body breaks off, the abort's reason, what `onChunk` or the disk said. The caller destroys the body.
  */
 export function gather(file: FileHandle, body: Readable, limit: number, options: PutOptions): Promise<number> {
-  const { onChunk, hold, signal } = options
+  const { onChunk, signal } = options
+  // node:http copies every chunk out of its parser, so nobody else has it.
+  const isOurs = body instanceof IncomingMessage
   return new Promise((resolve, reject) => {
-    let waiting: Buffer[] = []
-    let waitingBytes = 0
+    let block: Buffer | undefined
+    let filled = 0
     let received = 0
     let position = 0
-    let writing = false
-    let held = false
+    let unflushed = 0
+    let blocksOut = 0
+    let underway = 0
+    let lastWrite: Promise<void> = Promise.resolve()
     let ended = false
     let failure: unknown
 
@@ -32,53 +42,56 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
         fail(new BodyTooLong(`the body has more than ${limit} bytes`))
         return
       }
-      onChunk?.(chunk)
-      waiting.push(chunk)
-      waitingBytes += chunk.length
-      const until = hold?.()
-      if (until) waitFor(until)
-      if (waitingBytes >= 2 * WRITE_BYTES) body.pause()
-      write()
-    }
-
-    function waitFor(until: Promise<void>): void {
-      held = true
-      body.pause()
-      until.then(() => {
-        held = false
-        if (failure === undefined && waitingBytes < 2 * WRITE_BYTES) body.resume()
-      }, fail)
-    }
-
-    function write(): void {
-      if (writing || (waitingBytes < WRITE_BYTES && !ended)) return
-      if (waitingBytes === 0) {
-        settle()
-        return
+      for (let taken = 0; taken < chunk.length; ) {
+        block ??= takeBlock()
+        const copied = chunk.copy(block, filled, taken)
+        taken += copied
+        filled += copied
+        if (filled === BLOCK_BYTES) void pass(block)
       }
-      const chunks = waiting
-      const bytes = waitingBytes
-      waiting = []
-      waitingBytes = 0
-      writing = true
-      writeAll(file, chunks, bytes, position).then(
-        () => {
-          position += bytes
-          writing = false
-          if (failure !== undefined) return settle()
-          if (!held) body.resume()
-          write()
-        },
-        (error) => {
-          writing = false
-          fail(error)
-        },
-      )
+      if (isOurs) release(chunk)
+      if (blocksOut >= MOST_OUT) body.pause()
+    }
+
+    async function pass(full: Buffer): Promise<void> {
+      const piece = full.subarray(0, filled)
+      const at = position
+      position += filled
+      block = undefined
+      filled = 0
+      blocksOut++
+      underway++
+      lastWrite = lastWrite.then(() => (failure === undefined ? writeAll(file, [piece], piece.length, at) : undefined))
+      const both = await Promise.allSettled([lastWrite, onChunk?.(piece)])
+      const refused = both.find((one) => one.status === 'rejected')
+      if (refused) fail(refused.reason)
+      else giveBack(full)
+      blocksOut--
+      unflushed += piece.length
+      if (unflushed >= FLUSH_BYTES && !ended && !isFlushing && failure === undefined) void flush()
+      if (failure === undefined && blocksOut < MOST_OUT) body.resume()
+      endOne()
+    }
+
+    /** What it says counts: the system tells of a lost write once. */
+    async function flush(): Promise<void> {
+      unflushed = 0
+      underway++
+      isFlushing = true
+      await file.datasync().catch(fail)
+      isFlushing = false
+      endOne()
+    }
+
+    function endOne(): void {
+      underway--
+      if (underway === 0 && (ended || failure !== undefined)) settle()
     }
 
     function onEnd(): void {
       ended = true
-      write()
+      if (block) void pass(block)
+      else if (underway === 0) settle()
     }
 
     function onClose(): void {
@@ -96,10 +109,10 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
     function fail(error: unknown): void {
       failure ??= error
       body.pause()
-      if (!writing) settle()
+      if (underway === 0) settle()
     }
 
-    /** Only ever called with no write in flight, so that the file may be closed. */
+    /** Only ever called with nothing under way, so that the file may be closed. */
     function settle(): void {
       body.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onError)
       signal?.removeEventListener('abort', onAbort)
@@ -113,4 +126,10 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
     signal?.addEventListener('abort', onAbort, { once: true })
     if (body.destroyed && !body.readableEnded) onClose()
   })
+}
+
+/** Gives its memory back now; waiting for that, tens of megabytes of chunks would bring on one collection after the other. */
+function release(chunk: Buffer): void {
+  const { buffer } = chunk
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === chunk.byteLength) buffer.transfer(0)
 }

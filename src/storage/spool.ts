@@ -36,6 +36,7 @@ export async function spool(folder: string, body: Readable, limit: number, signa
       onChunk(chunk) {
         sha256.update(chunk)
         text.update(chunk)
+        return undefined
       },
     })
     return {

@@ -9,10 +9,11 @@ import type { Bytes } from '../media/bytes.ts'
 export type Entry = { key: string; size: number; modified: number }
 
 export type PutOptions = {
-  /** Sees each chunk as it passes, in order, and must not throw; for hashing and scanning without a second reading. */
-  onChunk?: (chunk: Buffer) => void
-  /** Asked after each chunk: a promise holds the source back until it is settled, and its rejection ends the put. */
-  hold?: () => Promise<void> | undefined
+  /**
+   * Sees each piece as it passes, in order, and must not throw; for hashing and scanning without a second reading. A promise: the
+   * piece is needed until it is settled, and is changed only afterwards. While some are needed the source is held back; a rejection ends the put.
+   */
+  onChunk?: (piece: Buffer) => Promise<void> | undefined
   signal?: AbortSignal
 }
 

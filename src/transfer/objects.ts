@@ -86,7 +86,12 @@ async function copy(from: Storage, to: Storage, file: File): Promise<string | un
   if (!found || !body) return 'not in the source'
   const sha256 = createHash('sha256')
   try {
-    await to.put(file.storage_key, body, found.size, { onChunk: (chunk) => void sha256.update(chunk) })
+    await to.put(file.storage_key, body, found.size, {
+      onChunk(chunk) {
+        sha256.update(chunk)
+        return undefined
+      },
+    })
   } finally {
     body.destroy()
   }

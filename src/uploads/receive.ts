@@ -13,7 +13,7 @@ import { TextScan } from '../media/text-scan.ts'
 import { collect } from '../storage/collect.ts'
 import { newStorageKey } from '../storage/key.ts'
 import { BodyTooLong, BodyTooShort, type SmallObjects } from '../storage/storage.ts'
-import { md5Of } from './md5.ts'
+import { hashing } from './digests.ts'
 
 export type Received = { outcome: 'stored'; md5: string } | { outcome: 'gone' } | { outcome: 'changed' }
 
@@ -54,23 +54,21 @@ function summarize(body: Buffer, small: SmallObjects): TakenIn {
 }
 
 async function stream(app: App, row: AttachmentRow, body: Readable, signal: AbortSignal): Promise<TakenIn> {
-  const [sha256, text] = [createHash('sha256'), new TextScan()]
-  using md5 = md5Of(row.size_bytes)
+  const text = new TextScan()
+  using digests = hashing(row.size_bytes)
   const storageKey = newStorageKey(app.newId)
   await app.storage.put(storageKey, body, row.size_bytes, {
     signal,
-    onChunk(chunk) {
-      sha256.update(chunk)
-      md5.update(chunk)
-      text.update(chunk)
+    onChunk(piece) {
+      text.update(piece)
+      return digests.update(piece)
     },
-    hold: () => md5.hold(),
   })
-  const digest = await md5.digest().catch(async (error) => {
+  const found = await digests.digest().catch(async (error) => {
     await app.storage.delete(storageKey)
     throw error
   })
-  return { storageKey, sha256: sha256.digest('hex'), md5: digest, text }
+  return { storageKey, ...found, text }
 }
 
 async function conclude(app: App, row: AttachmentRow, taken: TakenIn, signal: AbortSignal): Promise<Received> {
