@@ -1,9 +1,12 @@
 /**
  * `npm run bench:soak`: ten minutes at 80 % of the peak of mixed work. One piece of work is a create, a PUT of 50 KB, a send and
  * a GET, and the two webhooks that follow (message.sent, message.delivered). Watched: memory, descriptors, temporary files, latency,
- * errors, and whether every webhook came. Prints a table and writes bench/results/soak.json; exits with 1 when something failed.
+ * errors, and whether every webhook came; and beside them what the machine gave: processor time that one piece took, processor time
+ * that other guests of the host took, and how long a synced write of 4 KB takes in the same folder meanwhile.
+ * Prints a table and writes bench/results/soak.json; exits with 1 when something failed.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +16,7 @@ import { parseArgs } from 'node:util'
 import { Pool } from 'undici'
 import { readBody, SMALL, writeBodies } from './bodies.ts'
 import { Load } from './load.ts'
-import { openDescriptors, residentMb } from './process.ts'
+import { cpuSeconds, openDescriptors, residentMb } from './process.ts'
 import { median } from './report.ts'
 import { PHONE_NUMBER, startSatchel } from './targets/satchel.ts'
 
@@ -136,7 +139,16 @@ let total = 0
 let done = 0
 let errors = 0
 let underway = 0
-say('   s  work/s   p50 ms   p99 ms   errors   MB  descriptors  temporary  webhooks owed')
+say('   s  work/s   p50 ms   p99 ms   errors   MB  descriptors  temporary  webhooks owed  cpu ms  stolen %  sync ms')
+const yardstick = await open(join(root, 'yardstick'), 'w')
+let [cpuBefore, ticksBefore] = [cpuSeconds(satchel.pid), processorTicks()]
+let syncMs: number[] = []
+const syncing = setInterval(async () => {
+  const began = performance.now()
+  await yardstick.write(Buffer.alloc(4096, 1), 0, 4096, 0)
+  await yardstick.datasync()
+  syncMs.push(performance.now() - began)
+}, WINDOW_MS / 20)
 const sampling = setInterval(sample, WINDOW_MS)
 for (let next = soakBegan; next < soakBegan + soakMs; next += 1000 / rate) {
   const wait = next - performance.now()
@@ -149,6 +161,7 @@ for (let next = soakBegan; next < soakBegan + soakMs; next += 1000 / rate) {
 await until(() => underway === 0)
 sample()
 clearInterval(sampling)
+clearInterval(syncing)
 await until(() => webhooks >= webhooksBefore + done * WEBHOOKS_PER_WORK, 60_000)
 await sleep(1000)
 const owed = done * WEBHOOKS_PER_WORK - (webhooks - webhooksBefore)
@@ -160,6 +173,7 @@ function sample(): void {
   errors += failed.length
   latencies.sort((a, b) => a - b)
   const at = (part: number) => latencies[Math.floor(latencies.length * part)] ?? 0
+  const [cpu, ticks] = [cpuSeconds(satchel.pid), processorTicks()]
   const row = {
     seconds: Math.round((performance.now() - soakBegan) / 1000),
     rate: finished / ((performance.now() - started) / 1000),
@@ -170,11 +184,23 @@ function sample(): void {
     descriptors: openDescriptors(satchel.pid),
     temporary: temporaryFiles(),
     owed: done * WEBHOOKS_PER_WORK - (webhooks - webhooksBefore),
+    cpuMs: ((cpu - cpuBefore) * 1000) / Math.max(1, finished),
+    stolenPercent: (100 * (ticks.stolen - ticksBefore.stolen)) / Math.max(1, ticks.all - ticksBefore.all),
+    syncMs: median(syncMs),
   }
+  cpuBefore = cpu
+  ticksBefore = ticks
+  syncMs = []
   samples.push(row)
   say(
-    `${String(row.seconds).padStart(4)} ${row.rate.toFixed(1).padStart(7)} ${row.p50.toFixed(1).padStart(8)} ${row.p99.toFixed(1).padStart(8)} ${String(row.errors).padStart(8)} ${row.mb.toFixed(0).padStart(4)} ${String(row.descriptors).padStart(12)} ${String(row.temporary).padStart(10)} ${String(row.owed).padStart(14)}`,
+    `${String(row.seconds).padStart(4)} ${row.rate.toFixed(1).padStart(7)} ${row.p50.toFixed(1).padStart(8)} ${row.p99.toFixed(1).padStart(8)} ${String(row.errors).padStart(8)} ${row.mb.toFixed(0).padStart(4)} ${String(row.descriptors).padStart(12)} ${String(row.temporary).padStart(10)} ${String(row.owed).padStart(14)} ${row.cpuMs.toFixed(1).padStart(7)} ${row.stolenPercent.toFixed(1).padStart(9)} ${row.syncMs.toFixed(1).padStart(8)}`,
   )
+}
+
+/** Of all processors together (proc_stat(5)); stolen is what the host gave to others while we could have run. */
+function processorTicks(): { all: number; stolen: number } {
+  const [, ...ticks] = (readFileSync('/proc/stat', 'latin1').split('\n', 1)[0] ?? '').split(/ +/)
+  return { all: ticks.reduce((sum, each) => sum + Number(each), 0), stolen: Number(ticks[7] ?? 0) }
 }
 
 function temporaryFiles(): number {
@@ -192,6 +218,10 @@ async function until(condition: () => boolean, limitMs = 600_000): Promise<void>
 const third = Math.max(1, Math.floor(samples.length / 3))
 const of = (rows: Record<string, number>[], field: string) => median(rows.map((row) => row[field] ?? 0))
 const [first, last] = [samples.slice(0, third), samples.slice(-third - 1, -1)]
+const medians = (rows: Record<string, number>[]) =>
+  Object.fromEntries(
+    ['mb', 'p50', 'p99', 'descriptors', 'cpuMs', 'stolenPercent', 'syncMs'].map((field) => [field, of(rows, field)]),
+  )
 const result = {
   peak,
   rate,
@@ -202,13 +232,8 @@ const result = {
   webhooksOwedAtTheEnd: owed,
   temporaryAtTheEnd: temporaryFiles(),
   descriptorsAtTheEnd: openDescriptors(satchel.pid),
-  firstThird: {
-    mb: of(first, 'mb'),
-    p50: of(first, 'p50'),
-    p99: of(first, 'p99'),
-    descriptors: of(first, 'descriptors'),
-  },
-  lastThird: { mb: of(last, 'mb'), p50: of(last, 'p50'), p99: of(last, 'p99'), descriptors: of(last, 'descriptors') },
+  firstThird: medians(first),
+  lastThird: medians(last),
   samples,
 }
 const results = fileURLToPath(new URL('results', import.meta.url))
@@ -219,5 +244,6 @@ say(JSON.stringify(shown, undefined, 1))
 for (const pool of pools.values()) await pool.destroy()
 receiver.closeAllConnections()
 receiver.close()
+await yardstick.close()
 await satchel.stop()
 process.exitCode = errors > 0 || owed > 0 || result.temporaryAtTheEnd > 0 ? 1 : 0

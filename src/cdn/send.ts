@@ -1,15 +1,37 @@
 /**
- * Sends a part of a stored object: what is in memory in one go, the rest by pieces of 256 KB, the next one read when the
- * system has taken the last. A download holds one buffer, however slow its reader; what is over gives it to the next.
+ * Sends a part of a stored object: what is in memory in one go, the rest by pieces, the next one read when the system has taken
+ * the last. Pieces of 768 KB cost half of what those of 256 KB do, but a slow reader must not sit on one: they are for readers
+ * that took the piece before at once, and for so many at a time. A download holds one piece, whatever its size.
  */
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import { BLOCK_BYTES, giveBack, takeBlock } from '../storage/blocks.ts'
 import type { OpenObject } from '../storage/storage.ts'
 
-const PIECE_BYTES = 256 * 1024
-const SPARE_PIECES = 32
+const LARGE_BYTES = 768 * 1024
+const LARGE_PIECES = 32
+const AT_ONCE_MS = 250
 
 const spare: Buffer[] = []
+let largeOut = 0
+
+/** Memory for one piece. It is used again if it is free in the end: nobody else looks at it. */
+type Piece = Disposable & { readonly memory: Buffer; isFree: boolean }
+
+function pieceFor(isQuick: boolean): Piece {
+  const isLarge = isQuick && largeOut < LARGE_PIECES
+  if (isLarge) largeOut++
+  return {
+    memory: isLarge ? (spare.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)) : takeBlock(),
+    isFree: false,
+    [Symbol.dispose]() {
+      if (isLarge) largeOut--
+      if (!this.isFree) return
+      if (isLarge) spare.push(this.memory)
+      else giveBack(this.memory)
+    },
+  }
+}
 
 /**
  * Ends the answer, whose head is written. Rejects when the client went away or the object cannot be read, and then the
@@ -24,7 +46,7 @@ export async function send(
   if (object.bytes) {
     if (object.bytes.length <= end) {
       socket.destroy()
-      throw new Error('a stored object is shorter than it was')
+      throw tooShort()
     }
     response.end(object.bytes.subarray(start, end + 1))
     return
@@ -37,60 +59,43 @@ export async function send(
   }
 }
 
-function sendPieces(
+async function sendPieces(
   response: ServerResponse,
   socket: Socket,
   object: OpenObject,
   start: number,
   end: number,
 ): Promise<void> {
+  let isQuick = false
+  for (let position = start; position <= end; ) {
+    using piece = pieceFor(isQuick && end - position >= BLOCK_BYTES)
+    const wanted = piece.memory.subarray(0, end + 1 - position)
+    const bytesRead = await object.read(wanted, position)
+    if (bytesRead === 0) throw tooShort()
+    position += bytesRead
+    const began = performance.now()
+    await write(response, socket, wanted.subarray(0, bytesRead), position > end)
+    isQuick = performance.now() - began < AT_ONCE_MS
+    piece.isFree = true
+  }
+}
+
+/** Resolves when the system has all of it. */
+function write(response: ServerResponse, socket: Socket, bytes: Buffer, isLast: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
-    const piece = spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
-    let position = start
-    let isReading = false
-    let failure: Error | undefined
-
-    function next(error?: Error | null): void {
-      if (failure) return
-      if (error || socket.destroyed) {
-        fail(error ?? new Error('the client went away'))
-        return
-      }
-      if (position > end) {
-        socket.off('close', onClose)
-        // The system has all of it: nobody else looks at the piece any more.
-        if (spare.length < SPARE_PIECES) spare.push(piece)
-        response.end()
-        resolve()
-        return
-      }
-      isReading = true
-      const wanted = piece.subarray(0, Math.min(PIECE_BYTES, end + 1 - position))
-      object.read(wanted, position).then(
-        (bytesRead) => {
-          isReading = false
-          if (failure) reject(failure)
-          else if (bytesRead === 0) fail(new Error('a stored object is shorter than it was'))
-          else {
-            position += bytesRead
-            response.write(wanted.subarray(0, bytesRead), next)
-          }
-        },
-        (error) => {
-          isReading = false
-          fail(error)
-        },
-      )
-    }
-
-    function fail(error: Error): void {
-      failure ??= error
+    const onClose = () => reject(new Error('the client went away'))
+    const onWritten = (error?: Error | null) => {
       socket.off('close', onClose)
-      if (!isReading) reject(failure)
+      if (error) reject(error)
+      else resolve()
     }
-
-    const onClose = () => fail(new Error('the client went away'))
-    socket.once('close', onClose)
-    next()
+    if (socket.destroyed) onClose()
+    else {
+      socket.once('close', onClose)
+      if (isLast) response.end(bytes, onWritten)
+      else response.write(bytes, onWritten)
+    }
   })
 }
+
+const tooShort = () => new Error('a stored object is shorter than it was')
