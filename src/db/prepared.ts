@@ -13,6 +13,11 @@ export type Prepared<V, R> = {
   write(db: Db, values: V): Promise<number>
 }
 
+type Reader = <R>(query: CompiledQuery<R>) => Promise<QueryResult<R>>
+
+/** Of databases whose reading needs no connection: straight there, past what Kysely does around each query. By their adapter. */
+export const readers = new WeakMap<object, Reader>()
+
 /** Lists of every length come by, few often. */
 const SHAPES_KEPT = 200
 
@@ -34,7 +39,9 @@ export function prepared<V extends object, R>(build: (db: Db, values: V) => Comp
     }
     const { sql, query: node, queryId } = query
     const own = query.parameters.map((value) => (value instanceof Slot ? parameters[value.index] : value))
-    return db.executeQuery({ sql, query: node, queryId, parameters: own })
+    const ready = { sql, query: node, queryId, parameters: own }
+    const read = node.kind === 'SelectQueryNode' && !db.isTransaction ? readers.get(adapter) : undefined
+    return read ? read(ready) : db.executeQuery(ready)
   }
 
   return {

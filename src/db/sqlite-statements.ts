@@ -25,26 +25,26 @@ const ENDS_TRANSACTION = [SQLITE_BUSY, SQLITE_NOMEM, SQLITE_INTERRUPT, SQLITE_IO
 
 export class Statements {
   readonly #database: DatabaseSync
-  readonly #kept = new Map<string, StatementSync>()
+  readonly #kept = new Map<string, Kept>()
 
   constructor(database: DatabaseSync) {
     this.#database = database
   }
 
   run(sql: string): void {
-    this.#prepare(sql).run()
+    this.#prepare(sql).statement.run()
   }
 
   /** Failure bad_parameter for a text with a NUL character: PostgreSQL cannot keep it, and SQLite's own functions end a text there. */
   execute<R>({ sql, parameters, query }: CompiledQuery): QueryResult<R> {
-    const values = parameters as (string | number | bigint | null)[]
+    const values = parameters as Value[]
     if (values.some((value) => typeof value === 'string' && value.includes('\0'))) {
       throw new Failure('bad_parameter', 'A text holds a NUL character')
     }
-    const statement = this.#prepare(sql)
+    const kept = this.#prepare(sql)
     const returnsRows = query.kind === 'SelectQueryNode' || query.kind === 'RawNode' || 'returning' in query
-    if (returnsRows) return { rows: statement.all(...values) as R[] }
-    return { rows: [], numAffectedRows: BigInt(statement.run(...values).changes) }
+    if (returnsRows) return { rows: rowsOf(kept, values) as R[] }
+    return { rows: [], numAffectedRows: BigInt(kept.statement.run(...values).changes) }
   }
 
   close(): void {
@@ -52,14 +52,34 @@ export class Statements {
     this.#database.close()
   }
 
-  #prepare(sql: string): StatementSync {
+  #prepare(sql: string): Kept {
     const known = this.#kept.get(sql)
     if (known) return known
     if (this.#kept.size >= STATEMENTS_KEPT) this.#kept.clear()
     const statement = this.#database.prepare(sql)
-    this.#kept.set(sql, statement)
-    return statement
+    statement.setReturnArrays(true)
+    const kept = { statement, columns: columnsOf(statement) }
+    this.#kept.set(sql, kept)
+    return kept
   }
+}
+
+type Value = string | number | bigint | null
+
+type Kept = { readonly statement: StatementSync; columns: readonly string[] }
+
+const columnsOf = (statement: StatementSync): string[] => statement.columns().map(({ name }) => name)
+
+/** From arrays, since for objects node:sqlite makes the name of each column anew in each row. */
+function rowsOf(kept: Kept, values: Value[]): Record<string, unknown>[] {
+  const found = kept.statement.all(...values) as unknown as Value[][]
+  // Another process has changed the table meanwhile.
+  if (found[0] && found[0].length !== kept.columns.length) kept.columns = columnsOf(kept.statement)
+  return found.map((cells) => {
+    const row: Record<string, unknown> = {}
+    for (const [i, column] of kept.columns.entries()) row[column] = cells[i]
+    return row
+  })
 }
 
 /** Another connection has the lock: the same may be tried again. */

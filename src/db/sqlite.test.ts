@@ -31,6 +31,16 @@ const add = (id: string, db = opened.db) => db.insertInto('partners').values({ i
 const names = async () =>
   (await opened.db.selectFrom('partners').select('id').orderBy('id').execute()).map(({ id }) => id)
 
+test('a column that another process adds meanwhile is there, under its name', async () => {
+  await add('one')
+  const read = () => opened.db.selectFrom('partners').selectAll().execute()
+  const before = await read()
+  const other = new DatabaseSync(path)
+  other.exec("alter table partners add column colour text not null default 'blue'")
+  other.close()
+  assert.deepEqual(await read(), [{ ...before[0], colour: 'blue' }])
+})
+
 describe('opening', () => {
   test('makes folder and file for this user alone, migrated, durable and with foreign keys', async () => {
     assert.equal((await stat(path)).mode & 0o777, 0o600)

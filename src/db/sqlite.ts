@@ -19,6 +19,7 @@ import {
   SqliteQueryCompiler,
 } from 'kysely'
 import { migrate } from './migrate.ts'
+import { readers } from './prepared.ts'
 import type { Db, Opened, Schema } from './schema.ts'
 import { isBusy, Statements, whenFree } from './sqlite-statements.ts'
 import { type Turn, Writer } from './sqlite-writer.ts'
@@ -33,6 +34,7 @@ export async function openSqlite(path: string): Promise<Opened> {
   const reading = await openFile(path)
   const db: Db = new Kysely<Schema>({ dialect: sqliteDialect(new Writer(writing), reading) })
   const migrated = await migrate(db)
+  readers.set(db.getExecutor().adapter, (query) => whenFree(() => reading.execute(query)))
   return { db, skipLocked: false, migrated, [Symbol.asyncDispose]: () => db.destroy() }
 }
 
