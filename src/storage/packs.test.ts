@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { chmod, copyFile, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -239,6 +239,35 @@ describe('packs', () => {
     await copyFile(spare, path)
     assert.deepEqual(await offered(false), [])
     assert.equal((await packs()).length, 1)
+  })
+
+  test('one file that cannot be read, or not be moved, is named in the end and keeps no other from its turn', async () => {
+    const living: string[] = []
+    for (let n = 0; n < 4; n++) {
+      const keys = await Promise.all(Array.from({ length: 3 }, () => storage.small.append(randomBytes(1_000))))
+      living.push(...keys.slice(0, 1))
+      for (const key of keys.slice(1)) await storage.delete(key)
+      now += HOUR
+    }
+    now += 25 * HOUR
+    await storage.small.append(randomBytes(10))
+    const [unreadable = '', unmovable = '', , , latest = ''] = await packs()
+    await rm(join(folder, 'packs', unreadable))
+    await mkdir(join(folder, 'packs', unreadable)) // which can be opened, and not be read
+    const tidied: string[] = []
+    const move = async ([key = '']: readonly string[]) => {
+      tidied.push(key)
+      if (key.includes(unmovable)) throw new Error('a bad sector')
+      return true
+    }
+    await assert.rejects(storage.small.compact(move, AbortSignal.timeout(60_000)), (failure) => {
+      assert.ok(failure instanceof AggregateError)
+      assert.match(failure.message, /^2 packs .*EISDIR/)
+      assert.match(String(failure.errors[1]), new RegExp(`${unmovable}: a bad sector`))
+      return true
+    })
+    assert.deepEqual(tidied, living.slice(1))
+    assert.deepEqual(await packs(), [unreadable, unmovable, latest])
   })
 })
 

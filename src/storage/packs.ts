@@ -114,6 +114,16 @@ export function openPacks(folder: string, now: () => number): Packs {
     return file && (await closing(file, () => work(file)))
   }
 
+  async function tidyUp(pack: string, move: (keys: readonly string[]) => Promise<boolean>): Promise<void> {
+    const found = await withPack(pack, (file) => survey(file, pack, dense.get(pack)))
+    if (found === undefined) return
+    if (found.isDense) dense.set(pack, found.changedAt)
+    else if (found.keys.length === 0 || (await move(found.keys))) {
+      await rm(pathOf(pack), { force: true })
+      await sync(folder)
+    }
+  }
+
   async function names(): Promise<string[]> {
     return (await readdir(folder)).filter(isPackName).sort()
   }
@@ -152,17 +162,15 @@ export function openPacks(folder: string, now: () => number): Packs {
     },
 
     async compact(move, signal) {
+      const failures: Error[] = []
       for (const pack of await names()) {
-        if (signal.aborted) return
+        if (signal.aborted) break
         if (pack === current?.name || now() - begunAt(pack) < SETTLED_MS) continue
-        const found = await withPack(pack, (file) => survey(file, pack, dense.get(pack)))
-        if (found === undefined) continue
-        if (found.isDense) dense.set(pack, found.changedAt)
-        else if (found.keys.length === 0 || (await move(found.keys))) {
-          await rm(pathOf(pack), { force: true })
-          await sync(folder)
-        }
+        await tidyUp(pack, move).catch((cause) => failures.push(new Error(`${pack}: ${cause.message}`, { cause })))
       }
+      if (failures.length === 0) return
+      const [first] = failures
+      throw new AggregateError(failures, `${failures.length} packs cannot be tidied up, the first ${first?.message}`)
     },
   }
 }

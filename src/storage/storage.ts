@@ -69,7 +69,8 @@ export interface SmallObjects {
   append(body: Uint8Array): Promise<string>
   /**
    * Gives room back, file by file, where most of a file is dead: `move` is given the keys of what lives in it, stores that anew
-   * and says whether nothing of the old is needed any more; then the file is removed. Ends early, between two files, once `signal` says so.
+   * and says whether nothing of the old is needed any more; then the file is removed. Ends early, between two files, once `signal`
+   * says so. A file that fails keeps no other from its turn: rejects in the end, with all that failed.
    */
   compact(move: (keys: readonly string[]) => Promise<boolean>, signal: AbortSignal): Promise<void>
   /** Lets go of open files. */
