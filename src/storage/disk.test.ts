@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { readlinkSync } from 'node:fs'
+import { type FileHandle, mkdir, mkdtemp, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
@@ -109,6 +110,30 @@ describe('a folder', () => {
     const storage = await openDisk(own, { exclusive: true })
     await rm(own, { recursive: true })
     await assert.rejects(storage.put('x', Readable.from([Buffer.from('x')]), 1))
+  })
+
+  test('a folder whose name could not be made durable is synced before the next file in it is acknowledged', async (t) => {
+    const storage = await openDisk(folder, { exclusive: true })
+    const handle = await open('/dev/null')
+    await handle.close()
+    const synced: string[] = []
+    let isBroken = true
+    t.mock.method(Object.getPrototypeOf(handle), 'sync', async function (this: FileHandle) {
+      if (isBroken) throw Object.assign(new Error('it broke'), { code: 'EIO' })
+      synced.push(readlinkSync(`/proc/self/fd/${this.fd}`))
+    })
+    const put = (key: string) => storage.put(key, Readable.from([Buffer.from('x')]), 1)
+    await assert.rejects(put('durable/aa/one'), { failure: 'upload_failed' })
+    assert.equal(await storage.stat('durable/aa/one'), undefined)
+    isBroken = false
+    await put('durable/aa/two')
+    const folders = ['objects', 'objects/durable', 'objects/durable/aa']
+    assert.deepEqual(
+      synced,
+      folders.map((name) => join(folder, name)),
+    )
+    await put('durable/aa/three')
+    assert.deepEqual(synced.slice(3), [join(folder, 'objects/durable/aa')])
   })
 
   test('a file that became shorter breaks its download off instead of ending it', async () => {

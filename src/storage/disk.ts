@@ -41,7 +41,7 @@ export async function openDisk(
   for (const path of [objects, temporary, packed]) await makeFolder(path)
   const packs = openPacks(packed, now)
   await removeLeftovers(temporary, exclusive)
-  const knownFolders = new Set<string>()
+  const knownFolders = new Set([objects])
   const kept = new KeptOpen(async (key) => {
     const place = placeOf(key)
     const small = place && (await packs.read(place))
@@ -55,19 +55,26 @@ export async function openDisk(
     return join(objects, key)
   }
 
-  /** A new folder's own name must be durable too, hence the sync of its parent. */
+  /** Its name must be durable too, also one that is there already: whoever made it may not have come to the sync of its parent. */
   async function ensureFolder(path: string): Promise<void> {
     if (knownFolders.has(path)) return
-    const made = await mkdir(path, { recursive: true, mode: 0o700 })
-    for (let parent = path; made && parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
+    const parent = dirname(path)
+    await ensureFolder(parent)
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    await sync(parent)
     knownFolders.add(path)
   }
 
-  /** Gives a synced file its name for good. */
+  /** Gives a synced file its name for good, or none. */
   async function settle(file: string, path: string): Promise<void> {
     await ensureFolder(dirname(path))
     await rename(file, path)
-    await sync(dirname(path))
+    try {
+      await sync(dirname(path))
+    } catch (error) {
+      await rm(path, { force: true })
+      throw error
+    }
   }
 
   return {
@@ -102,7 +109,6 @@ export async function openDisk(
         return true
       } catch (error) {
         if (codeOf(error) === 'EXDEV') return false
-        await rm(path, { force: true })
         throw translate(error)
       }
     },
@@ -141,10 +147,10 @@ export async function openDisk(
   }
 }
 
-/** A new folder's own name must be durable too, hence the sync of its parent. */
+/** As `ensureFolder`, up to the first that had to be made. */
 async function makeFolder(path: string): Promise<void> {
-  const made = await mkdir(path, { recursive: true, mode: 0o700 })
-  for (let parent = path; made && parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
+  const made = (await mkdir(path, { recursive: true, mode: 0o700 })) ?? path
+  for (let parent = path; parent.length >= made.length; parent = dirname(parent)) await sync(dirname(parent))
 }
 
 /** Large positioned reads: up to four times as fast as fs.createReadStream for a big file. */
