@@ -1,7 +1,7 @@
 /** A full disk, and a database that another process holds: refused in words a client understands, and over when it is over. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -9,14 +9,16 @@ import { describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { countRows, DATABASE } from '../support/database.ts'
+import { packedIn } from '../support/packs.ts'
 import { type Server, startServer } from '../support/satchel.ts'
-import { createText, download, filesIn, put, textOf, until, uploadText } from '../support/wire.ts'
+import { createText, download, filesIn, md5, put, textOf, until, uploadText } from '../support/wire.ts'
 
 const MB = 1024 * 1024
 
 type SmallDisk = {
   dataDir: string
-  fill(server: Server): Promise<void>
+  /** But for so many bytes. */
+  fill(server: Server, left?: number): Promise<void>
   free(server: Server): Promise<void>
   remove(): Promise<void>
 }
@@ -37,7 +39,11 @@ async function smallDisk(): Promise<SmallDisk> {
   }
   return {
     dataDir,
-    fill: async (server) => (isMounted ? await writeUntilFull(ballast) : limit(server, '4096')),
+    async fill(server, left = 4096) {
+      if (!isMounted) return limit(server, `${left}`)
+      await writeUntilFull(ballast)
+      if (left > 4096) await truncate(ballast, (await stat(ballast)).size - left)
+    },
     free: async (server) => (isMounted ? await rm(ballast) : limit(server, 'unlimited')),
     async remove() {
       if (isMounted) assert.equal(spawnSync('umount', [dataDir]).status, 0)
@@ -109,6 +115,50 @@ describe('a full disk', () => {
     assert.deepEqual(await filesIn(disk.dataDir, 'files'), [])
     if (spawnSync('mountpoint', ['-q', disk.dataDir]).status !== 0) await disk.free(server)
     await uploadText(server.client(), textOf(MB))
+  })
+
+  test('of many small uploads at once refuses those that find no room, and never serves a part of one', async (t) => {
+    const disk = await smallDisk()
+    t.after(() => disk.remove())
+    await using server = await startServer({ dataDir: disk.dataDir })
+    const client = server.client()
+    const kept = textOf(100_000, 'kept')
+    const { download_url: keptUrl } = await uploadText(client, kept)
+    const bodies = Array.from({ length: 20 }, (_, n) => textOf(100_000 + n, `${n}`))
+    const uploads = await Promise.all(
+      bodies.map(async (bytes) => ({ bytes, created: await createText(client, bytes.length) })),
+    )
+
+    await disk.fill(server, 500_000)
+    const outcomes = await Promise.all(
+      uploads.map(async (upload) => {
+        const response = await put(upload.created, new Uint8Array(upload.bytes))
+        return { ...upload, status: response.status, xml: await response.text() }
+      }),
+    )
+    const refused = outcomes.filter(({ status }) => status !== 200)
+    t.diagnostic(`${refused.length} of ${outcomes.length} refused`)
+    assert.ok(refused.length > 0, 'the disk was not full')
+    for (const { status, xml, created } of refused) {
+      assert.match(`${status} ${xml}`, /^(503 .*<Code>ServiceUnavailable<|500 .*<Code>InternalError<)/s)
+      assert.equal((await fetch(created.download_url)).status, 404)
+    }
+    for (const { created, bytes, status } of outcomes) {
+      if (status === 200) assert.deepEqual(await download(created.download_url), bytes)
+    }
+    assert.deepEqual(await download(keptUrl), kept)
+
+    await disk.free(server)
+    for (const { created, bytes } of refused) {
+      assert.equal((await client.attachments.retrieve(created.attachment_id)).status, 'pending')
+      assert.equal((await put(created, new Uint8Array(bytes))).status, 200)
+    }
+    for (const { created, bytes } of uploads) assert.deepEqual(await download(created.download_url), bytes)
+    assert.deepEqual(await download(keptUrl), kept)
+    const known = new Set([kept, ...bodies].map(md5))
+    const records = await packedIn(disk.dataDir)
+    for (const { body, length } of records) assert.ok(body.length === length && known.has(md5(body)))
+    assert.equal(new Set(records.map(({ body }) => md5(body))).size, known.size)
   })
 
   async function tryToCreate(server: Server): Promise<{ status: number; code: number }> {
