@@ -56,6 +56,11 @@ async function assertAcknowledged(response: Response, bytes: Buffer): Promise<vo
   assert.equal(response.headers.get('etag'), `"${md5(bytes)}"`)
 }
 
+async function assertPending(server: Server, created: Created): Promise<void> {
+  assert.equal((await server.client().attachments.retrieve(created.attachment_id)).status, 'pending')
+  assert.equal((await fetch(created.download_url)).status, 404)
+}
+
 /** As if it had been written long ago, so that a sweep may judge it. */
 async function age(dataDir: string): Promise<void> {
   for (const { name, at } of await packedIn(dataDir)) {
@@ -175,9 +180,30 @@ describe('a disk that fails', () => {
       await assertAcknowledged(await put(created, bodyOf(bytes)), bytes)
       assert.deepEqual(await download(created.download_url), bytes)
     })
+})
 
-  async function assertPending(server: Server, created: Created): Promise<void> {
-    assert.equal((await server.client().attachments.retrieve(created.attachment_id)).status, 'pending')
-    assert.equal((await fetch(created.download_url)).status, 404)
+test('the thread that makes the MD5 of large files dies: 503 to those it was for, nothing of them is kept, and the next upload works', async (t) => {
+  const { disk, dataDir, start } = await setUp(t)
+  const server = await start()
+  const bodies = [textOf(6_000_000, 'one'), textOf(5_000_000, 'two')]
+  const uploads = await Promise.all(
+    bodies.map(async (bytes) => ({ bytes, created: await createText(server.client(), bytes.length) })),
+  )
+  await disk.order({ call: 'hash', act: 'kill before' })
+  const small = textOf(SMALL)
+  const answers = uploads.map(({ created, bytes }) => put(created, bodyOf(bytes)))
+  assert.deepEqual(await download((await uploadText(server.client(), small)).download_url), small)
+  for (const response of await Promise.all(answers)) {
+    assert.match(`${response.status} ${await response.text()}`, /^503 .*<Code>ServiceUnavailable</s)
   }
+  for (const { created } of uploads) await assertPending(server, created)
+  assert.equal((await filesIn(dataDir, 'files')).length, 1)
+  await disk.order(undefined)
+  await Promise.all(
+    uploads.map(async ({ created, bytes }) => {
+      await assertAcknowledged(await put(created, bodyOf(bytes)), bytes)
+      assert.equal(md5(await download(created.download_url)), md5(bytes))
+    }),
+  )
+  assert.equal(server.process.exitCode, null)
 })

@@ -1,8 +1,9 @@
 /**
- * A server whose disk fails, or whose power is cut, at one exact call: loaded before the program (NODE_OPTIONS=--import), it
+ * A server whose disk or thread fails, or whose power is cut, at one exact call: loaded before the program (NODE_OPTIONS=--import), it
  * stands at the edge of the world, between the program and the system. What it does is said by a file of orders, read at each call,
  * so that a test can change its mind while the server runs. Knows nothing of the program but which paths it writes to.
  */
+import { createHash, type Hash } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { type FileHandle, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { ServerResponse } from 'node:http'
@@ -11,11 +12,14 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 
-/** `call` on a file whose path has `path` in it; or the 200 of a PUT, just before it is written. */
+/**
+ * `call` on a file whose path has `path` in it; or the 200 of a PUT, just before it is written; or a hash that is made in a thread
+ * besides, which alone ends then.
+ */
 export type Order = {
-  call: 'writev' | 'datasync' | 'sync' | 'answer'
+  call: 'writev' | 'datasync' | 'sync' | 'answer' | 'hash'
   path?: string
-  act: 'EIO' | 'ENOSPC' | 'half, then ENOSPC' | 'kill before' | 'kill after'
+  act: 'EIO' | 'half, then ENOSPC' | 'kill before' | 'kill after'
 }
 
 export type HostileDisk = {
@@ -82,4 +86,15 @@ async function takeHold(orders: string): Promise<void> {
   } as typeof writeHead
 }
 
-if (isMainThread && process.env.HOSTILE_DISK_ORDERS) await takeHold(process.env.HOSTILE_DISK_ORDERS)
+function takeHoldOfThread(orders: string): void {
+  const prototype = Object.getPrototypeOf(createHash('md5')) as Hash
+  const { update } = prototype
+  prototype.update = function (this: Hash, ...args: never) {
+    if (read(orders)?.call === 'hash') process.exit(1)
+    return update.apply(this, args)
+  }
+}
+
+const { HOSTILE_DISK_ORDERS: orders } = process.env
+if (orders && isMainThread) await takeHold(orders)
+else if (orders) takeHoldOfThread(orders)
