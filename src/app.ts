@@ -11,15 +11,14 @@ import type { Metrics } from './metrics.ts'
 import type { EgressAllow } from './remote/address.ts'
 import type { Remote } from './remote/request.ts'
 import type { SigningKey } from './sigv4.ts'
-import type { Pieces, Storage } from './storage/storage.ts'
+import type { Storage } from './storage/storage.ts'
 import type { Tracer } from './telemetry/tracer.ts'
 
 export type App = {
   /** Filled in when the ports are open, since a port may be "any free one". No slash at the end. */
   readonly urls: { api: string; cdn: string }
   readonly db: Db
-  /** Read by pieces where it can. */
-  readonly storage: Storage & Partial<Pieces>
+  readonly storage: Storage
   /** Uploads that bypass us; only a bucket can take them. */
   readonly direct: DirectUploads | undefined
   /** Tells the CDN before us what it must forget; undefined: nobody asked for it. */

@@ -9,7 +9,7 @@ import { openSqlite } from './db/sqlite.ts'
 import { openDisk } from './storage/disk.ts'
 import type { S3 } from './storage/s3.ts'
 import { parseS3Location, type S3Credentials } from './storage/s3-location.ts'
-import type { Pieces, Storage } from './storage/storage.ts'
+import type { Storage } from './storage/storage.ts'
 
 const after = (scheme: string, url: string): string | undefined =>
   url.startsWith(scheme) && url.length > scheme.length ? url.slice(scheme.length) : undefined
@@ -41,7 +41,7 @@ export const isPostgres = (url: string): boolean => /^postgres(ql)?:/.test(url)
 export async function openStorage(
   url: string,
   o: { exclusive: boolean; credentials: S3Credentials | undefined },
-): Promise<Storage & Partial<Pieces>> {
+): Promise<Storage> {
   const path = after('file:', url)
   if (path !== undefined) return await openDisk(path, o)
   if (!isS3(url)) throw new RangeError('a storage is named by file:PATH or s3://BUCKET?endpoint=...&region=...')

@@ -64,7 +64,7 @@ describe('a folder', () => {
     const storage = await openDisk(folder, { exclusive: true })
     const file = join(folder, 'ours')
     await writeFile(file, 'hello', { mode: 0o600 })
-    assert.equal(await storage.adopt?.('adopted/one', file), true)
+    assert.equal(await storage.adopt('adopted/one', file), true)
     assert.equal((await storage.stat('adopted/one'))?.size, 5)
     assert.equal(await readFile(join(folder, 'objects/adopted/one'), 'utf8'), 'hello')
     await assert.rejects(stat(file), { code: 'ENOENT' })
@@ -72,7 +72,7 @@ describe('a folder', () => {
 
   test('a file that is not there cannot be adopted, and nothing has its key', async () => {
     const storage = await openDisk(folder, { exclusive: true })
-    await assert.rejects(async () => await storage.adopt?.('adopted/none', join(folder, 'nothing')), { code: 'ENOENT' })
+    await assert.rejects(async () => await storage.adopt('adopted/none', join(folder, 'nothing')), { code: 'ENOENT' })
     assert.equal(await storage.stat('adopted/none'), undefined)
   })
 
@@ -86,7 +86,7 @@ describe('a folder', () => {
     const storage = await openDisk(folder, { exclusive: true })
     const file = join(await mkdtemp(join(elsewhere, 'satchel-')), 'ours')
     await writeFile(file, 'hello')
-    assert.equal(await storage.adopt?.('adopted/far', file), false)
+    assert.equal(await storage.adopt('adopted/far', file), false)
     assert.equal(await readFile(file, 'utf8'), 'hello')
     assert.equal(await storage.stat('adopted/far'), undefined)
     await rm(dirname(file), { recursive: true })

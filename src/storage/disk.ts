@@ -17,7 +17,7 @@ import { gather } from './gather.ts'
 import { KeptOpen, type Source } from './kept-open.ts'
 import { placeOf } from './pack-record.ts'
 import { openPacks } from './packs.ts'
-import { BodyTooShort, type Entry, type Pieces, type PutOptions, type SmallObjects, type Storage } from './storage.ts'
+import { BodyTooShort, type Entry, type PutOptions, type Storage } from './storage.ts'
 
 const READ_BYTES = 256 * 1024
 /** Up to here an object is read whole when it is opened. */
@@ -25,7 +25,7 @@ const SMALL_BYTES = 256 * 1024
 const ABANDONED_MS = 3_600_000
 const KEY = /^[a-z0-9_-]+(\/[a-z0-9_-]+)*$/
 
-export type Disk = Storage & Pieces & { readonly small: SmallObjects }
+export type Disk = Storage & Required<Pick<Storage, 'small' | 'adopt' | 'open'>>
 
 /**
  * `exclusive`: no other process uses this folder, so everything in tmp/ is left over from a crash. `now`: real time, since

@@ -1,6 +1,7 @@
 /**
  * Where the bytes lie, and nothing but the bytes: all that is known about them is in the database.
- * Keys are ours ([a-z0-9/_-]), the bytes under a key never change, sizes are bytes, times ms since 1970.
+ * Keys are ours ([a-z0-9/_-]), the bytes under a key never change, sizes are bytes, times ms since 1970. What only some storages
+ * can do is an optional member, and whoever finds it missing does without.
  */
 import type { Readable } from 'node:stream'
 import { Failure } from '../failure.ts'
@@ -18,7 +19,7 @@ export type PutOptions = {
 }
 
 export interface Storage {
-  /** Where there is one: a faster way for small objects, which the other methods know by their keys as well. */
+  /** A faster way for small objects, which the other methods know by their keys as well. */
   readonly small?: SmallObjects
   /**
    * All or nothing, and durable when it resolves: an abort, a broken source or a body that is not exactly `size` bytes
@@ -26,29 +27,23 @@ export interface Storage {
    */
   put(key: string, body: Readable, size: number, options?: PutOptions): Promise<void>
   /**
-   * Where there is one: the same with a complete file of ours that lies on the same file system, without another copy of it; the file
+   * The same with a complete file of ours that lies on the same file system, without another copy of it; the file
    * is gone afterwards. False: it lies elsewhere, and nothing was done.
    */
   adopt?(key: string, path: string): Promise<boolean>
   /** `end` is inclusive. undefined: no such key. The caller destroys the stream. */
   get(key: string, range?: { start: number; end: number }): Promise<Readable | undefined>
+  /**
+   * To read an object by pieces, without a stream for each. undefined: no such key. The caller disposes of it when no reading is
+   * under way. `keep`: the next one to open it may find it still open, or its bytes in memory, for some seconds; never say so of
+   * what has to vanish.
+   */
+  open?(key: string, o: { keep: boolean }): Promise<OpenObject | undefined>
   stat(key: string): Promise<Entry | undefined>
   /** A missing key is success. */
   delete(key: string): Promise<void>
   /** Every entry whose key sorts behind `after`, in key order. */
   list(after?: string): AsyncIterable<Entry>
-}
-
-/**
- * What only a backend beside us can do: read an object by pieces, without a stream for each. A second, small interface
- * beside Storage; who finds no `open` uses `get`.
- */
-export interface Pieces {
-  /**
-   * undefined: no such key. The caller disposes of it when no reading is under way. `keep`: the next one to open it may find
-   * it still open, or its bytes in memory, for some seconds; never say so of what has to vanish.
-   */
-  open(key: string, o: { keep: boolean }): Promise<OpenObject | undefined>
 }
 
 export interface OpenObject extends Disposable {
@@ -87,9 +82,9 @@ export class BodyTooLong extends Error {
   override name = 'BodyTooLong'
 }
 
-/** A stored object as random access bytes. Rejects when the storage fails or the object is gone. `keep`: as of `Pieces`. */
+/** A stored object as random access bytes. Rejects when the storage fails or the object is gone. `keep`: as of `open`. */
 export function storedBytes(
-  storage: Storage & Partial<Pieces>,
+  storage: Storage,
   key: string,
   size: number,
   { keep }: { keep: boolean } = { keep: false },
