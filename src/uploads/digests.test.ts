@@ -1,8 +1,8 @@
+/** What becomes of uploads when the thread dies is in test/bytes/hostile-disk.test.ts. */
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { describe, test } from 'node:test'
-import { Failure } from '../failure.ts'
-import { endThread, hashing } from './digests.ts'
+import { hashing } from './digests.ts'
 
 const MB = 1024 * 1024
 const expected = (bytes: Uint8Array) => ({
@@ -65,23 +65,6 @@ describe('the digests of a body', () => {
       using digests = hashing(8 * MB)
       void digests.update(randomBytes(3 * MB))
     }
-    const bytes = randomBytes(4 * MB)
-    assert.deepEqual(await digestsOf(bytes, 65_536), expected(bytes))
-  })
-
-  test('when the thread dies its bodies fail as something to try again, and the next one gets a new thread', async () => {
-    // So much that the thread cannot be through with it before it is gone.
-    const endless = Buffer.from(new SharedArrayBuffer(200 * MB))
-    using reading = hashing(endless.length)
-    using ending = hashing(endless.length)
-    const outcomes = Promise.allSettled([reading.update(endless), ending.update(endless), ending.digest()])
-    await endThread()
-    for (const outcome of await outcomes) {
-      assert.equal(outcome.status, 'rejected')
-      assert.ok(outcome.reason instanceof Failure && outcome.reason.status === 503)
-    }
-    await assert.rejects(async () => await reading.update(endless), Failure)
-    await assert.rejects(reading.digest(), Failure)
     const bytes = randomBytes(4 * MB)
     assert.deepEqual(await digestsOf(bytes, 65_536), expected(bytes))
   })

@@ -66,11 +66,6 @@ function thread(): Thread {
   return started
 }
 
-/** Ends the thread if there is one: its bodies fail, and the next large one starts another. */
-export async function endThread(): Promise<void> {
-  await running?.worker.terminate()
-}
-
 type Waiting<T> = Pick<PromiseWithResolvers<T>, 'resolve' | 'reject'>
 
 class InThread implements Hashing {

@@ -182,28 +182,33 @@ describe('a disk that fails', () => {
     })
 })
 
-test('the thread that makes the MD5 of large files dies: 503 to those it was for, nothing of them is kept, and the next upload works', async (t) => {
-  const { disk, dataDir, start } = await setUp(t)
-  const server = await start()
-  const bodies = [textOf(6_000_000, 'one'), textOf(5_000_000, 'two')]
-  const uploads = await Promise.all(
-    bodies.map(async (bytes) => ({ bytes, created: await createText(server.client(), bytes.length) })),
-  )
-  await disk.order({ call: 'hash', act: 'kill before' })
-  const small = textOf(SMALL)
-  const answers = uploads.map(({ created, bytes }) => put(created, bodyOf(bytes)))
-  assert.deepEqual(await download((await uploadText(server.client(), small)).download_url), small)
-  for (const response of await Promise.all(answers)) {
-    assert.match(`${response.status} ${await response.text()}`, /^503 .*<Code>ServiceUnavailable</s)
-  }
-  for (const { created } of uploads) await assertPending(server, created)
-  assert.equal((await filesIn(dataDir, 'files')).length, 1)
-  await disk.order(undefined)
-  await Promise.all(
-    uploads.map(async ({ created, bytes }) => {
-      await assertAcknowledged(await put(created, bodyOf(bytes)), bytes)
-      assert.equal(md5(await download(created.download_url)), md5(bytes))
-    }),
-  )
-  assert.equal(server.process.exitCode, null)
+describe('the thread that hashes large uploads', () => {
+  for (const [moment, call] of [
+    ['in the middle of them', 'update'],
+    ['at their end', 'digest'],
+  ] as const)
+    test(`dies ${moment}: 503 to each of them, nothing of them is kept, and the next upload works`, async (t) => {
+      const { disk, dataDir, start } = await setUp(t)
+      const server = await start()
+      const bodies = [textOf(6_000_000, 'one'), textOf(5_000_000, 'two')]
+      const uploads = await Promise.all(
+        bodies.map(async (bytes) => ({ bytes, created: await createText(server.client(), bytes.length) })),
+      )
+      await disk.order({ call, act: 'kill before' })
+      const answers = uploads.map(({ created, bytes }) => put(created, bodyOf(bytes)))
+      const small = textOf(SMALL)
+      assert.deepEqual(await download((await uploadText(server.client(), small)).download_url), small)
+      for (const response of await Promise.all(answers)) {
+        assert.match(`${response.status} ${await response.text()}`, /^503 .*<Code>ServiceUnavailable</s)
+      }
+      for (const { created } of uploads) await assertPending(server, created)
+      assert.equal((await filesIn(dataDir, 'files')).length, 1)
+      await disk.order(undefined)
+      const repeat = async ({ created, bytes }: (typeof uploads)[0]) => {
+        await assertAcknowledged(await put(created, bodyOf(bytes)), bytes)
+        assert.equal(md5(await download(created.download_url)), md5(bytes))
+      }
+      await Promise.all(uploads.map(repeat))
+      assert.equal(server.process.exitCode, null)
+    })
 })

@@ -13,11 +13,11 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 
 /**
- * `call` on a file whose path has `path` in it; or the 200 of a PUT, just before it is written; or a hash that is made in a thread
+ * `call` on a file whose path has `path` in it; or the 200 of a PUT, just before it is written; or a step of a hash in a thread
  * besides, which alone ends then.
  */
 export type Order = {
-  call: 'writev' | 'datasync' | 'sync' | 'answer' | 'hash'
+  call: 'writev' | 'datasync' | 'sync' | 'answer' | 'update' | 'digest'
   path?: string
   act: 'EIO' | 'half, then ENOSPC' | 'kill before' | 'kill after'
 }
@@ -87,11 +87,13 @@ async function takeHold(orders: string): Promise<void> {
 }
 
 function takeHoldOfThread(orders: string): void {
-  const prototype = Object.getPrototypeOf(createHash('md5')) as Hash
-  const { update } = prototype
-  prototype.update = function (this: Hash, ...args: never) {
-    if (read(orders)?.call === 'hash') process.exit(1)
-    return update.apply(this, args)
+  const prototype = Object.getPrototypeOf(createHash('md5')) as Record<string, (...args: unknown[]) => unknown>
+  for (const call of ['update', 'digest']) {
+    const real = prototype[call]
+    prototype[call] = function (this: Hash, ...args) {
+      if (read(orders)?.call === call) process.exit(1)
+      return real?.apply(this, args)
+    }
   }
 }
 
