@@ -1,9 +1,9 @@
 /** Finds the chat that a line has with some recipients, or plans a new one. */
 import type { App } from '../app.ts'
-import { E164 } from '../config.ts'
 import type { Db, NewRow, Service } from '../db/schema.ts'
 import { Failure } from '../failure.ts'
 import { findPhoneNumber } from '../partners/rows.ts'
+import { E164 } from '../phone-numbers/e164.ts'
 import { type Chat, findChat, findChatByRecipients, type HandleRow, insertChat } from './rows.ts'
 
 export const MOST_RECIPIENTS = 31

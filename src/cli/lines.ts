@@ -1,9 +1,10 @@
 /** `satchel lines list` and `update`: the phone numbers of all partners, and which of them are ephemeral. */
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
-import { E164, loadConfig } from '../config.ts'
+import { loadConfig } from '../config.ts'
 import { openDatabase } from '../open.ts'
 import { listLines, setLineTier } from '../partners/rows.ts'
+import { E164 } from '../phone-numbers/e164.ts'
 import { parseSwitch } from './partners.ts'
 
 const HELP = `satchel lines list [--json]

@@ -2,12 +2,13 @@
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
 import { systemClock } from '../clock.ts'
-import { E164, loadConfig } from '../config.ts'
+import { loadConfig } from '../config.ts'
 import type { Bit } from '../db/schema.ts'
 import { uuidv7 } from '../ids.ts'
 import { openDatabase } from '../open.ts'
 import { ensurePartner, newApiKey, PhoneNumberTaken, phoneNumbersOf } from '../partners/create.ts'
 import { listPartners, setPartnerTier } from '../partners/rows.ts'
+import { E164 } from '../phone-numbers/e164.ts'
 
 const HELP = `satchel partners create --name NAME --phone +E164[,+E164...] [--ephemeral] [--json]
 satchel partners list [--json]

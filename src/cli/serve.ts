@@ -1,7 +1,8 @@
 /** `satchel serve`: runs until it is told to stop, and says at start all that a caller needs to know. */
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
-import { loadConfig, ROLES, type Role } from '../config.ts'
+import { ROLES, type Role } from '../config/roles.ts'
+import { loadConfig } from '../config.ts'
 import type { Satchel } from '../main.ts'
 import { keepNurserySmall, letNurseryGrow } from '../nursery.ts'
 import { VERSION } from '../version.ts'

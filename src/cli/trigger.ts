@@ -4,8 +4,8 @@ import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Out } from '../cli.ts'
-import { E164 } from '../config.ts'
 import { findTypeByExtension } from '../media/types.ts'
+import { E164 } from '../phone-numbers/e164.ts'
 import { API_HELP, API_OPTIONS, type Api, CallFailed, type ClientEnvironment, call, findApi } from './client.ts'
 
 const HELP = `satchel trigger message.received [--text TEXT] [--file FILE]... [--from +E164] [--to +E164] [--service SERVICE]

@@ -2,11 +2,11 @@
 import { isIP } from 'node:net'
 import type { Static } from 'typebox'
 import type { App } from '../app.ts'
-import { E164 } from '../config.ts'
 import { type Db, isUniqueViolation, type WebhookVersion } from '../db/schema.ts'
 import { inTransaction } from '../db/transaction.ts'
 import { Failure } from '../failure.ts'
 import { listPhoneNumbers } from '../partners/rows.ts'
+import { E164 } from '../phone-numbers/e164.ts'
 import { bareHost, isAllowed, isHostAllowed, isPublic } from '../remote/address.ts'
 import { EVENT_TYPES, SILENT_EVENT_TYPES, WEBHOOK_VERSIONS } from './events.ts'
 import {
