@@ -9,8 +9,8 @@ import { buffer } from 'node:stream/consumers'
 import { after, afterEach, beforeEach, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { smallObjectsConformance } from './conformance-small.ts'
 import { type Disk, openDisk } from './disk.ts'
-import { smallObjectsConformance } from './small-conformance.ts'
 
 const run = promisify(execFile)
 const HOUR = 3_600_000

@@ -4,8 +4,8 @@ import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { after, before, describe, test } from 'node:test'
-import type { Entry, SmallObjects, Storage } from './storage.ts'
-import { storedBytes } from './storage.ts'
+import { list, read } from './conformance-sources.ts'
+import { type SmallObjects, type Storage, storedBytes } from './storage.ts'
 
 type SmallStorage = Storage & { readonly small: SmallObjects }
 
@@ -134,16 +134,4 @@ export function smallObjectsConformance(
       )
     })
   })
-}
-
-async function list(storage: Storage, after?: string): Promise<Entry[]> {
-  const found: Entry[] = []
-  for await (const entry of storage.list(after)) found.push(entry)
-  return found
-}
-
-async function read(storage: Storage, key: string, range?: { start: number; end: number }): Promise<Buffer> {
-  const body = await storage.get(key, range)
-  assert.ok(body, `${key} is missing`)
-  return await buffer(body)
 }
