@@ -1,4 +1,4 @@
-/** The part of the database's suite in which many do the same at once: jobs, chats, keys, reports, webhooks, deletions. */
+/** The part of the databases' suite in which many do the same at once: chats, keys, deletions, reports, the pretend network. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -7,84 +7,17 @@ import { getSendable } from '../attachments/get.ts'
 import { holdAttachments, insertAttachment, removeAttachment } from '../attachments/rows.ts'
 import { carryOut } from '../carriers/sandbox/steps.ts'
 import { findOrCreateChat } from '../chats/open.ts'
-import { type Chat, findChat } from '../chats/rows.ts'
 import { systemClock } from '../clock.ts'
-import { uuidv7 } from '../ids.ts'
-import { claim, enqueue, finish, type Job, releaseJobs, renewJobs, retryAt } from '../jobs/jobs.ts'
-import { acceptMessage } from '../messages/accept.ts'
 import { reportDelivery } from '../messages/deliver.ts'
 import { once } from '../messages/idempotency.ts'
 import { setCarrierRef } from '../messages/rows.ts'
-import { insertPartner, insertPhoneNumber } from '../partners/rows.ts'
-import { claimDeliveries } from '../webhooks/claim.ts'
-import { insertAttempt, insertDeliveries, insertSubscription, updateDelivery } from '../webhooks/rows.ts'
+import { insertPhoneNumber } from '../partners/rows.ts'
 import type { Pair } from './conformance.ts'
+import { accept, appOf, LINE, newChat, newId, newPartner, sides } from './conformance-rows.ts'
 import type { Opened } from './schema.ts'
 import { inTransaction } from './transaction.ts'
 
-const newId = uuidv7(systemClock)
-const LINE = '+12025550100'
-const NONE = { parts: [{ type: 'text' as const, value: 'Hello', text_decorations: null }], fetched: [] }
-
 export function raceConformance(open: () => Promise<Pair>): void {
-  test('many claimers never have the same job, and none is left over', async () => {
-    await using pair = await open()
-    const jobs = 400
-    for (let count = 0; count < jobs; count++) await enqueueSweep(pair.a, `job-${count}`)
-    const running = new Set<string>()
-    const ran: string[] = []
-    async function work(opened: Opened): Promise<void> {
-      for (let claimed = await take(opened, 3); claimed.length > 0; claimed = await take(opened, 3)) {
-        for (const job of claimed) {
-          assert.ok(!running.has(job.id), `${job.id} runs twice`)
-          running.add(job.id)
-        }
-        await sleep(Math.random() * 5)
-        for (const job of claimed) {
-          running.delete(job.id)
-          ran.push(job.id)
-          await finish(opened.db, job)
-        }
-      }
-    }
-    await Promise.all(Array.from({ length: 16 }, (_, index) => work(index % 2 ? pair.a : pair.b)))
-    // Who came when all that was left was locked has gone home: what is left is for one.
-    await work(pair.a)
-    assert.equal(new Set(ran).size, jobs)
-    assert.equal(ran.length, jobs)
-  })
-
-  test('jobs are claimed oldest first, once they are due, and again when their lease has ended', async () => {
-    await using pair = await open()
-    const { db, skipLocked } = pair.a
-    for (const [id, runAt] of [
-      ['late', 300],
-      ['early', 100],
-      ['middle', 200],
-      ['future', 5_000],
-    ] as const)
-      await enqueueSweep(pair.a, id, runAt)
-    await enqueueSweep(pair.a, 'early', 1)
-    const at = (realNow: number) => ({ now: 1_000, realNow, limit: 10, leaseMs: 50, node: 'a', skipLocked })
-    const ids = (jobs: Job[]) => jobs.map((job) => `${job.id} ${job.attempt}`)
-    assert.deepEqual(ids(await claim(db, { ...at(1_000), limit: 2 })), ['early 1', 'middle 1'])
-    const [late] = await claim(db, at(1_000))
-    assert.equal(late?.id, 'late')
-    assert.deepEqual(await claim(db, at(1_049)), [])
-    const again = await claim(pair.b.db, at(1_050))
-    assert.deepEqual(ids(again), ['early 2', 'middle 2', 'late 2'])
-    // Who lost a lease changes nothing any more, and is told so.
-    await retryAt(db, late, 0, 1_060, 'too late')
-    assert.deepEqual(await renewJobs(db, [late], 9_000), [])
-    assert.deepEqual(await claim(db, at(1_070)), [])
-    assert.equal((await renewJobs(pair.b.db, again, 9_000)).length, 3)
-    assert.deepEqual(await claim(db, at(8_999)), [])
-    await releaseJobs(db, 'b')
-    assert.deepEqual(await claim(db, at(8_999)), [])
-    await releaseJobs(db, 'a')
-    assert.deepEqual(ids(await claim(db, at(8_999))), ['early 3', 'middle 3', 'late 3'])
-  })
-
   test('many that open the same chat at once get the same one, made once', async () => {
     await using pair = await open()
     const partnerId = await newPartner(pair.a)
@@ -225,105 +158,6 @@ export function raceConformance(open: () => Promise<Pair>): void {
       ['message.sent', 'message.delivered', 'message.received'],
     )
   })
-
-  test('an attempt is recorded once, and only while its delivery is there', async () => {
-    await using pair = await open()
-    const row = delivery(await newPartner(pair.a), 'chat')
-    const tried = { id: newId(), delivery_id: row.id, started_at: 1, latency_ms: 1, url: 'x', headers: '{}' }
-    const record = (opened: Opened) => inTransaction(opened.db, (tx) => insertAttempt(tx, tried))
-    assert.equal(await record(pair.a), false)
-    await insertDeliveries(pair.a.db, [row])
-    assert.deepEqual([await record(pair.a), await record(pair.b)], [true, false])
-    // A removal waits for the attempt that is being recorded, and takes it along.
-    const recorded = Promise.withResolvers<void>()
-    const other = { ...tried, id: newId() }
-    const recording = inTransaction(pair.a.db, async (tx) => {
-      assert.equal(await insertAttempt(tx, other), true)
-      recorded.resolve()
-      await sleep(200)
-    })
-    await recorded.promise
-    await inTransaction(pair.b.db, async (tx) => {
-      await tx.deleteFrom('webhook_deliveries').where('id', '=', row.id).execute()
-      await tx.deleteFrom('webhook_attempts').where('delivery_id', '=', row.id).execute()
-    })
-    await recording
-    assert.deepEqual(await pair.a.db.selectFrom('webhook_attempts').selectAll().execute(), [])
-  })
-
-  test('webhooks of a chat go one after the other in their order, however many claim', async () => {
-    await using pair = await open()
-    const partnerId = await newPartner(pair.a)
-    await insertSubscription(pair.a.db, subscription(partnerId))
-    const rows = Array.from({ length: 90 }, (_, index) => delivery(partnerId, `chat-${index % 3}`))
-    await insertDeliveries(pair.a.db, rows)
-    const done: string[] = []
-    const under = new Map<string, string>()
-    const nothing = { bySubscription: new Map(), byPartner: new Map() }
-    async function work(opened: Opened): Promise<void> {
-      for (let idle = 0; idle < 20 && done.length < rows.length; ) {
-        const o = { now: 10, realNow: 10, limit: 5, leaseMs: 60_000, node: 'a', running: nothing }
-        const claimed = await claimDeliveries(opened, o)
-        if (claimed.length === 0) {
-          idle++
-          await sleep(5)
-        }
-        for (const { delivery } of claimed) {
-          assert.equal(under.get(delivery.chat_id ?? ''), undefined, `two at once in ${delivery.chat_id}`)
-          under.set(delivery.chat_id ?? '', delivery.id)
-        }
-        await sleep(Math.random() * 4)
-        for (const { delivery } of claimed) {
-          done.push(delivery.id)
-          under.delete(delivery.chat_id ?? '')
-          await updateDelivery(opened.db, delivery.id, { status: 'delivered', leased_until: 0 })
-        }
-      }
-    }
-    await Promise.all(sides(pair, 6).map(work))
-    for (const chat of ['chat-0', 'chat-1', 'chat-2']) {
-      const inOrder = rows.filter((row) => row.chat_id === chat).map((row) => row.id)
-      assert.deepEqual(
-        done.filter((id) => inOrder.includes(id)),
-        inOrder,
-      )
-    }
-  })
-}
-
-const sides = (pair: Pair, count: number): Opened[] =>
-  Array.from({ length: count }, (_, index) => (index % 2 ? pair.a : pair.b))
-
-const take = ({ db, skipLocked }: Opened, limit: number) =>
-  claim(db, { now: 1_000, realNow: Date.now(), limit, leaseMs: 60_000, node: 'a', skipLocked })
-
-const enqueueSweep = (opened: Opened, id: string, runAt = 1) =>
-  enqueue(opened.db, { id, kind: 'retention.sweep', payload: {}, runAt })
-
-function appOf({ db }: Pick<Opened, 'db'>) {
-  const signingKey = { accessKeyId: 'satchel', secretAccessKey: 'secret', region: 'local' }
-  const urls = { api: 'http://api.test', cdn: 'http://cdn.test' }
-  return { db, clock: systemClock, newId, urls, sandbox: undefined, signingKey } satisfies Partial<App>
-}
-
-async function newPartner({ db }: Opened): Promise<string> {
-  const id = newId()
-  await insertPartner(db, { id, name: 'x', created_at: 1 }, newId())
-  return id
-}
-
-async function newChat(opened: Opened): Promise<Chat> {
-  const partnerId = await newPartner(opened)
-  const who = { partnerId, phoneNumber: LINE, recipients: ['+14155550100'] }
-  const { chat } = await inTransaction(opened.db, (tx) =>
-    findOrCreateChat(tx, { newId }, who, { service: 'iMessage', now: 1 }),
-  )
-  return (await findChat(opened.db, partnerId, chat.id)) ?? assert.fail()
-}
-
-const accept = (tx: Opened['db'], chat: Chat) => {
-  const app = { ...appOf({ db: tx }), purge: undefined }
-  return acceptMessage(tx, app, { chat, resolved: NONE, content: {}, traceId: 't', now: Date.now() })
 }
 
 async function newComplete({ db }: Opened, partnerId: string): Promise<string> {
@@ -334,35 +168,3 @@ async function newComplete({ db }: Opened, partnerId: string): Promise<string> {
   await insertAttachment(db, { id, partner_id: partnerId, filename: 'a.png', ...type, ...bytes, ...times })
   return id
 }
-
-const subscription = (partnerId: string) => ({
-  id: 'subscription',
-  partner_id: partnerId,
-  target_url: 'https://receiver.test/',
-  webhook_version: '2026-02-03' as const,
-  subscribed_events: '[]',
-  phone_numbers: null,
-  is_active: 1 as const,
-  signing_secret: 'whsec_',
-  old_secret: null,
-  old_secret_until: null,
-  failures: 0,
-  open_until: 0,
-  created_at: 1,
-  updated_at: 1,
-})
-
-const delivery = (partnerId: string, chatId: string) => ({
-  id: newId(),
-  subscription_id: 'subscription',
-  event_id: newId(),
-  partner_id: partnerId,
-  chat_id: chatId,
-  status: 'pending' as const,
-  attempts: 0,
-  next_attempt_at: 1,
-  leased_until: 0,
-  last_error: null,
-  created_at: 1,
-  finished_at: null,
-})

@@ -16,8 +16,10 @@ import { openDatabase } from '../open.ts'
 import { ensureLines, ensurePartner, newApiKey } from '../partners/create.ts'
 import { findApiKey, insertPartner, insertPhoneNumber, listPartners } from '../partners/rows.ts'
 import { secretsInDatabase } from '../secrets.ts'
+import { jobConformance } from './conformance-jobs.ts'
 import { planConformance } from './conformance-plans.ts'
 import { raceConformance } from './conformance-races.ts'
+import { webhookConformance } from './conformance-webhooks.ts'
 import { isUniqueViolation, type NewRow, type Opened } from './schema.ts'
 import { inTransaction } from './transaction.ts'
 
@@ -207,7 +209,9 @@ export function databaseConformance(name: string, make: () => Promise<string>): 
       assert.equal((await listPartners(pair.a.db)).length, 1)
     })
 
+    jobConformance(open)
     raceConformance(open)
+    webhookConformance(open)
     planConformance(open)
   })
 }
