@@ -1,12 +1,11 @@
 /** Files that are deleted, taken away or moved while somebody reads them: the true bytes or none, never others. */
 import assert from 'node:assert/strict'
-import { mkdtemp, readdir, rename, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { request } from 'undici'
-import { ask } from '../support/database.ts'
-import { packedIn } from '../support/packs.ts'
+import { beginEarlier, packedIn } from '../support/packs.ts'
 import { advance, arm, ok, sandbox } from '../support/sandbox.ts'
 import { type Server, startServer } from '../support/satchel.ts'
 import {
@@ -93,7 +92,7 @@ describe('small files that are moved together', () => {
     const files: { created: Created; bytes: Buffer }[] = []
     for (const bytes of bodies) files.push({ created: await uploadText(first.client(), bytes), bytes })
     await first.stop()
-    const old = await makeOld(first)
+    const old = await beginEarlier(first, 25 * HOUR)
     await using server = await startServer({ dataDir, env })
     const client = server.client()
     const kept = files.slice(0, KEPT)
@@ -134,17 +133,6 @@ describe('small files that are moved together', () => {
     for (const { created, bytes } of kept) assert.deepEqual(await download(created.download_url), bytes)
     assert.equal((await living()).length, KEPT)
   })
-
-  /** Its only pack was begun 25 hours ago. Its name. */
-  async function makeOld(server: Server): Promise<string> {
-    const folder = join(server.dataDir, 'files/packs')
-    const [name = ''] = await readdir(folder)
-    const begun = Number.parseInt(name.slice(0, 12), 16) - 25 * HOUR
-    const old = begun.toString(16).padStart(12, '0') + name.slice(12)
-    await rename(join(folder, name), join(folder, old))
-    await ask(server, `update attachments set storage_key = replace(storage_key, '${name}', '${old}')`)
-    return old
-  }
 })
 
 test('a small file that is deleted while a reader has seen its row is not found', async () => {

@@ -1,6 +1,8 @@
-/** What the files of small objects hold, read by their documented form (docs/storage.md) and by nothing of the program. */
-import { readdir, readFile } from 'node:fs/promises'
+/** The files of small objects, read and made older by their documented form (docs/storage.md) and by nothing of the program. */
+import { open, readdir, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ask } from './database.ts'
+import type { Server } from './satchel.ts'
 
 const HEADER_BYTES = 20
 
@@ -42,4 +44,26 @@ export async function packedIn(dataDir: string): Promise<Packed[]> {
   const folder = join(dataDir, 'files', 'packs')
   const names = await readdir(folder).catch(() => [])
   return (await Promise.all(names.sort().map((name) => recordsIn(join(folder, name))))).flat()
+}
+
+/** As if its records had been written so long ago, so that a sweep may judge them. */
+export async function makeOld(dataDir: string, byMs: number): Promise<void> {
+  for (const { name, at } of await packedIn(dataDir)) {
+    const writtenAt = Buffer.alloc(8)
+    writtenAt.writeDoubleLE(Date.now() - byMs)
+    const file = await open(join(dataDir, 'files', 'packs', name), 'r+')
+    await file.write(writtenAt, 0, 8, at + 12)
+    await file.close()
+  }
+}
+
+/** The only pack of a server that has stopped was begun so long ago, so that it may be tidied up. Its name. */
+export async function beginEarlier(server: Pick<Server, 'dataDir' | 'env'>, byMs: number): Promise<string> {
+  const folder = join(server.dataDir, 'files', 'packs')
+  const [name = ''] = await readdir(folder)
+  const begun = Number.parseInt(name.slice(0, 12), 16) - byMs
+  const earlier = begun.toString(16).padStart(12, '0') + name.slice(12)
+  await rename(join(folder, name), join(folder, earlier))
+  await ask(server, `update attachments set storage_key = replace(storage_key, '${name}', '${earlier}')`)
+  return earlier
 }
