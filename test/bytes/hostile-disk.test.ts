@@ -7,7 +7,7 @@ import { ask } from '../support/database.ts'
 import type { Order } from '../support/hostile-disk.ts'
 import { assertAcknowledged, assertPending, hostileStage } from '../support/hostile-stage.ts'
 import { packedIn } from '../support/packs.ts'
-import { createText, download, filesIn, md5, put, textOf, until, uploadText } from '../support/wire.ts'
+import { createText, dial, download, filesIn, md5, put, textOf, until, uploadText } from '../support/wire.ts'
 
 const SMALL = 60_000
 const LARGE = 600_000
@@ -108,6 +108,25 @@ describe('a disk that fails', () => {
       await assertAcknowledged(await put(created, new Uint8Array(bytes)), bytes)
       assert.deepEqual(await download(created.download_url), bytes)
     })
+
+  test('while a large upload is still coming refuses it at once, keeps nothing, and the next one works', async (t) => {
+    const { disk, dataDir, start } = await hostileStage(t)
+    const server = await start()
+    const bytes = textOf(24 * 1024 * 1024)
+    const created = await createText(server.client(), bytes.length)
+    await disk.order({ call: 'datasync', path: '/tmp/', act: 'EIO' })
+    using wire = await dial(server.cdn)
+    const { host, pathname, search } = new URL(created.upload_url)
+    await wire.head(`PUT ${pathname}${search}`, { Host: host, ...created.required_headers })
+    await wire.write(bytes.subarray(0, 20 * 1024 * 1024))
+    const reply = await wire.reply()
+    assert.match(`${reply.status} ${reply.body}`, /^500 .*<Code>InternalError</s)
+    await assertPending(server, created)
+    assert.deepEqual(await filesIn(dataDir, 'files'), [])
+    await disk.order(undefined)
+    await assertAcknowledged(await put(created, new Uint8Array(bytes)), bytes)
+    assert.equal(md5(await download(created.download_url)), md5(bytes))
+  })
 })
 
 describe('the thread that hashes large uploads', () => {
