@@ -15,3 +15,12 @@ export const takeBlock = (): Buffer => spare.pop() ?? Buffer.from(new SharedArra
 export function giveBack(block: Buffer): void {
   if (spare.length < SPARE_BLOCKS) spare.push(block)
 }
+
+/**
+ * Gives the memory of a buffer back now, if it has its own: waiting for that, tens of megabytes of received chunks would bring
+ * on one collection after the other. Only when nobody has another view of it, and no write of it is under way.
+ */
+export function release(bytes: Buffer): void {
+  const { buffer } = bytes
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.byteLength) buffer.transfer(0)
+}

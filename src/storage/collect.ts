@@ -1,9 +1,11 @@
 /** A body that is small by its promised size, whole in memory. */
+import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
+import { release } from './blocks.ts'
 import { BodyTooLong, BodyTooShort } from './storage.ts'
 
 /**
- * Resolves with exactly `size` bytes. Rejects with BodyTooLong, BodyTooShort or the abort's reason. Does not destroy the
+ * Resolves with exactly `size` bytes, which nobody else has if the body is a request's. Rejects with BodyTooLong, BodyTooShort or the abort's reason. Does not destroy the
  * body: its owner may still have to answer on the same connection.
  */
 export function collect(body: Readable, size: number, signal: AbortSignal): Promise<Buffer> {
@@ -21,8 +23,16 @@ export function collect(body: Readable, size: number, signal: AbortSignal): Prom
       if (received < size) fail(new BodyTooShort(`the body has ${received} bytes of ${size}`))
       else {
         detach()
-        resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks, size))
+        resolve(whole(chunks))
       }
+    }
+
+    function whole([first, ...more]: Buffer[]): Buffer {
+      if (first && more.length === 0) return first
+      const bytes = Buffer.concat(chunks, size)
+      // node:http copies every chunk out of its parser, so nobody else has it.
+      if (body instanceof IncomingMessage) for (const chunk of chunks) release(chunk)
+      return bytes
     }
 
     const onBreak = () => fail(new BodyTooShort(`the body broke off after ${received} bytes`))

@@ -5,7 +5,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
-import { BLOCK_BYTES, giveBack, takeBlock } from './blocks.ts'
+import { BLOCK_BYTES, giveBack, release, takeBlock } from './blocks.ts'
 import { writeAll } from './files.ts'
 import { BodyTooLong, BodyTooShort, type PutOptions } from './storage.ts'
 
@@ -126,10 +126,4 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
     signal?.addEventListener('abort', onAbort, { once: true })
     if (body.destroyed && !body.readableEnded) onClose()
   })
-}
-
-/** Gives its memory back now; waiting for that, tens of megabytes of chunks would bring on one collection after the other. */
-function release(chunk: Buffer): void {
-  const { buffer } = chunk
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === chunk.byteLength) buffer.transfer(0)
 }

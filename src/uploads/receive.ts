@@ -10,6 +10,7 @@ import { actOutNotReady, completeAttachment, type Uploaded } from '../attachment
 import { isComplete } from '../attachments/get.ts'
 import type { AttachmentRow } from '../attachments/rows.ts'
 import { TextScan } from '../media/text-scan.ts'
+import { release } from '../storage/blocks.ts'
 import { collect } from '../storage/collect.ts'
 import { newStorageKey } from '../storage/key.ts'
 import { BodyTooLong, BodyTooShort, type SmallObjects } from '../storage/storage.ts'
@@ -35,7 +36,10 @@ export async function receiveUpload(
   }
   gatheredBytes += size
   try {
-    return await conclude(app, row, summarize(await collect(body, size, signal), small), signal)
+    const collected = await collect(body, size, signal)
+    const received = await conclude(app, row, summarize(collected, small), signal)
+    release(collected)
+    return received
   } finally {
     gatheredBytes -= size
   }
