@@ -13,6 +13,9 @@ export type Deadline = {
   cancel(): void
 }
 
+export const tookTooLong = (timeoutMs: number): RemoteError =>
+  new RemoteError('timeout', `it took longer than ${timeoutMs / 1000} s`)
+
 /** Starts the clock at once. */
 export function startDeadline(timeoutMs: number, outer?: AbortSignal): Deadline {
   const controller = new AbortController()
@@ -22,10 +25,7 @@ export function startDeadline(timeoutMs: number, outer?: AbortSignal): Deadline 
   })
   ended.catch(() => {})
   const forward = () => controller.abort(outer?.reason)
-  const timer = setTimeout(
-    () => controller.abort(new RemoteError('timeout', `it took longer than ${timeoutMs / 1000} s`)),
-    timeoutMs,
-  )
+  const timer = setTimeout(() => controller.abort(tookTooLong(timeoutMs)), timeoutMs)
   const cancel = () => {
     clearTimeout(timer)
     outer?.removeEventListener('abort', forward)

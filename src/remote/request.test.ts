@@ -6,7 +6,8 @@ import { type HostileOrigin, openHostileOrigin } from '../../test/support/hostil
 import { parseEgressAllow } from './address.ts'
 import type { Resolve } from './dial.ts'
 import { RemoteError, type RemoteErrorKind } from './error.ts'
-import { createRemote, type PostOptions, type Remote } from './request.ts'
+import type { PostOptions } from './post.ts'
+import { createRemote, type Remote } from './request.ts'
 
 const options: PostOptions = {
   headers: { 'content-type': 'application/json', 'webhook-id': 'evt_1' },
