@@ -3,7 +3,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { claimDeliveries } from '../webhooks/claim.ts'
-import { insertAttempt, insertDeliveries, insertSubscription, updateDelivery } from '../webhooks/rows.ts'
+import {
+  insertAttempt,
+  insertDeliveries,
+  insertSubscription,
+  recordDelivered,
+  updateDelivery,
+} from '../webhooks/rows.ts'
 import type { Pair } from './conformance.ts'
 import { newId, newPartner, sides } from './conformance-rows.ts'
 import type { Opened } from './schema.ts'
@@ -35,6 +41,64 @@ export function webhookConformance(open: () => Promise<Pair>): void {
     assert.deepEqual(await pair.a.db.selectFrom('webhook_attempts').selectAll().execute(), [])
   })
 
+  test('of attempts that delivered, those are recorded together whose delivery is there and whose subscription is well', async () => {
+    await using pair = await open()
+    const { db } = pair.a
+    const partnerId = await newPartner(pair.a)
+    await insertSubscription(db, subscription(partnerId))
+    const failing = { ...subscription(partnerId), id: 'failing', failures: 2, target_url: 'https://failing.test/' }
+    await insertSubscription(db, failing)
+    const leased = { attempts: 1, leased_until: 100 }
+    const [well, lost, gone] = ['1', '2', '3'].map((chat) => ({ ...delivery(partnerId, chat), ...leased }))
+    const ill = { ...delivery(partnerId, '4'), ...leased, subscription_id: 'failing' }
+    assert.ok(well && lost && gone)
+    // Another worker is at its second attempt: what was delivered is delivered all the same.
+    await insertDeliveries(db, [well, { ...lost, attempts: 2 }, ill])
+    const of = (row: { id: string; subscription_id: string }) => ({
+      attempt: { id: newId(), delivery_id: row.id, started_at: 1, latency_ms: 1, status: 200, url: 'x', headers: '{}' },
+      subscriptionId: row.subscription_id,
+    })
+    const some = [well, lost, gone, ill].map(of)
+    const record = (opened: Opened) => inTransaction(opened.db, (tx) => recordDelivered(tx, some, 50))
+    for (const opened of [pair.a, pair.b]) assert.deepEqual([...(await record(opened))], some.slice(0, 2))
+    const attempts = await db.selectFrom('webhook_attempts').select('id').orderBy('id').execute()
+    assert.deepEqual(
+      attempts.map(({ id }) => id),
+      some.slice(0, 2).map(({ attempt }) => attempt.id),
+    )
+    const rows = await db.selectFrom('webhook_deliveries').selectAll().orderBy('id').execute()
+    assert.deepEqual(
+      rows.map(({ id, status, leased_until, finished_at }) => [id, status, leased_until, finished_at]),
+      [
+        [well.id, 'delivered', 0, 50],
+        [lost.id, 'delivered', 0, 50],
+        [ill.id, 'pending', 100, null],
+      ],
+    )
+  })
+
+  test('a removal waits for what is being recorded together, and takes it along', async () => {
+    await using pair = await open()
+    const partnerId = await newPartner(pair.a)
+    await insertSubscription(pair.a.db, subscription(partnerId))
+    const row = delivery(partnerId, 'chat')
+    await insertDeliveries(pair.a.db, [row])
+    const attempt = { id: newId(), delivery_id: row.id, started_at: 1, latency_ms: 1, url: 'x', headers: '{}' }
+    const recorded = Promise.withResolvers<void>()
+    const recording = inTransaction(pair.a.db, async (tx) => {
+      await recordDelivered(tx, [{ attempt, subscriptionId: row.subscription_id }], 50)
+      recorded.resolve()
+      await sleep(200)
+    })
+    await recorded.promise
+    await inTransaction(pair.b.db, async (tx) => {
+      await tx.deleteFrom('webhook_deliveries').where('id', '=', row.id).execute()
+      await tx.deleteFrom('webhook_attempts').where('delivery_id', '=', row.id).execute()
+    })
+    await recording
+    assert.deepEqual(await pair.a.db.selectFrom('webhook_attempts').selectAll().execute(), [])
+  })
+
   test('webhooks of a chat go one after the other in their order, however many claim', async () => {
     await using pair = await open()
     const partnerId = await newPartner(pair.a)
@@ -43,6 +107,7 @@ export function webhookConformance(open: () => Promise<Pair>): void {
     await insertDeliveries(pair.a.db, rows)
     const done: string[] = []
     const under = new Map<string, string>()
+    const chatOf = new Map(rows.map((row) => [row.id, row.chat_id]))
     const nothing = { bySubscription: new Map(), byPartner: new Map() }
     async function work(opened: Opened): Promise<void> {
       for (let idle = 0; idle < 20 && done.length < rows.length; ) {
@@ -53,13 +118,14 @@ export function webhookConformance(open: () => Promise<Pair>): void {
           await sleep(5)
         }
         for (const { delivery } of claimed) {
-          assert.equal(under.get(delivery.chat_id ?? ''), undefined, `two at once in ${delivery.chat_id}`)
-          under.set(delivery.chat_id ?? '', delivery.id)
+          const chat = chatOf.get(delivery.id) ?? assert.fail()
+          assert.equal(under.get(chat), undefined, `two at once in ${chat}`)
+          under.set(chat, delivery.id)
         }
         await sleep(Math.random() * 4)
         for (const { delivery } of claimed) {
           done.push(delivery.id)
-          under.delete(delivery.chat_id ?? '')
+          under.delete(chatOf.get(delivery.id) ?? '')
           await updateDelivery(opened.db, delivery.id, { status: 'delivered', leased_until: 0 })
         }
       }

@@ -18,14 +18,25 @@ const MANY_CANDIDATES = 500
 /** How many attempts this process has under way. */
 export type Running = { bySubscription: Map<string, number>; byPartner: Map<string, number> }
 
+type ClaimedDelivery = Pick<DeliveryRow, 'id' | 'subscription_id' | 'event_id' | 'attempts' | 'next_attempt_at'>
+
 /** `event` is undefined when it is gone. */
-export type Claimed = { delivery: DeliveryRow; subscription: SubscriptionRow; event: EventRow | undefined }
+export type Claimed = { delivery: ClaimedDelivery; subscription: SubscriptionRow; event: EventRow | undefined }
 
-type Asking = { now: number; realNow: number; limit: number; leaseMs: number; node: string; running: Running }
+type Asking = {
+  now: number
+  /** Leases tell whether a worker lives, so they follow real time even where the clock is moved by hand. */
+  realNow: number
+  limit: number
+  leaseMs: number
+  node: string
+  running: Running
+  /** The last claim found some, so it is not asked first whether any are due. */
+  likely?: boolean
+}
 
-/** `realNow`: leases tell whether a worker lives, so they follow real time even where the clock is moved by hand. */
 export async function claimDeliveries(opened: Pick<Opened, 'db' | 'skipLocked'>, o: Asking): Promise<Claimed[]> {
-  if (!(await dueAtAll.first(opened.db, { now: o.now }))) return []
+  if (!o.likely && !(await dueAtAll.first(opened.db, { now: o.now }))) return []
   const candidates = opened.skipLocked ? candidatesAmongMany : candidatesAlone
   const { now, realNow } = o
   // How it will be when what is chosen runs.
@@ -95,7 +106,7 @@ const taking = prepared((tx, o: { ids: readonly string[]; leasedUntil: number; n
     .updateTable('webhook_deliveries')
     .set((eb) => ({ leased_until: o.leasedUntil, leased_by: o.node, attempts: eb('attempts', '+', 1) }))
     .where('id', 'in', o.ids)
-    .returningAll(),
+    .returning(['id', 'subscription_id', 'event_id', 'attempts', 'next_attempt_at']),
 )
 
 // A plain read, so that an idle server writes nothing and takes no lock.
@@ -159,7 +170,7 @@ const subscriptionsOf = prepared((tx, { ids }: { ids: readonly string[] }) =>
   tx.selectFrom('webhook_subscriptions').selectAll().where('id', 'in', ids),
 )
 
-async function withTheirs(tx: Db, deliveries: DeliveryRow[]): Promise<Claimed[]> {
+async function withTheirs(tx: Db, deliveries: ClaimedDelivery[]): Promise<Claimed[]> {
   const ids = [...new Set(deliveries.map((delivery) => delivery.subscription_id))]
   const subscriptions = await subscriptionsOf.all(tx, { ids })
   const byId = new Map(subscriptions.map((subscription) => [subscription.id, subscription]))

@@ -4,7 +4,8 @@
  */
 import type { App } from '../app.ts'
 import { systemClock } from '../clock.ts'
-import type { Opened } from '../db/schema.ts'
+import type { NewRow, Opened } from '../db/schema.ts'
+import { together } from '../db/together.ts'
 import { inTransaction, persist } from '../db/transaction.ts'
 import { LEASE_MS, type Loop, startLoop } from '../jobs/loop.ts'
 import { RemoteError } from '../remote/error.ts'
@@ -13,11 +14,11 @@ import { type Claimed, CONCURRENCY_PER_PARTNER, claimDeliveries, type Running } 
 import { envelopeJson } from './events.ts'
 import {
   cancelDeliveries,
-  type DeliveryRow,
   findSubscription,
   insertAttempt,
   lockSubscription,
   postponeDelivery,
+  recordDelivered,
   renewDeliveries,
   updateDelivery,
   updateSubscription,
@@ -32,6 +33,10 @@ const ANSWER_LIMIT_BYTES = 64 * 1024
 
 export function startDispatcher(app: App, opened: Opened, o: { userAgent: string; node: string }): Loop {
   const running: Running = { bySubscription: new Map(), byPartner: new Map() }
+  const recordTogether = together<Tried>((some) =>
+    inTransaction(app.db, (tx) => recordDelivered(tx, some, app.clock.now())),
+  )
+  let likely = false
   return startLoop<Claimed>({
     log: app.log,
     name: 'webhooks',
@@ -44,7 +49,9 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
         leaseMs: LEASE_MS,
         node: o.node,
         running,
+        likely,
       })
+      likely = claimed.length > 0
       for (const one of claimed) count(running, one, 1)
       return claimed
     },
@@ -55,7 +62,7 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
     },
     async run(claimed, signal) {
       try {
-        await attempt(app, claimed, { userAgent: o.userAgent, signal })
+        await attempt(app, claimed, { userAgent: o.userAgent, recordTogether, signal })
       } finally {
         count(running, claimed, -1)
       }
@@ -76,7 +83,10 @@ function count(running: Running, { subscription }: Claimed, change: number): voi
 
 type Answer = { status: number; retryAfter: string | undefined } | { error: RemoteError }
 
-type Attempting = { userAgent: string; signal: AbortSignal }
+/** Of an attempt that delivered. */
+type Tried = { attempt: NewRow<'webhook_attempts'>; subscriptionId: string }
+
+type Attempting = { userAgent: string; recordTogether: (tried: Tried) => Promise<boolean>; signal: AbortSignal }
 
 async function attempt(app: App, { delivery, subscription, event }: Claimed, o: Attempting): Promise<void> {
   if (!event) {
@@ -115,15 +125,15 @@ async function attempt(app: App, { delivery, subscription, event }: Claimed, o: 
     url: subscription.target_url,
     headers: JSON.stringify(headers),
   }
-  const record = () =>
-    inTransaction(app.db, async (tx) => {
+  const outcome = outcomeOf('status' in answer ? answer.status : answer.error.kind)
+  const usual = outcome === 'delivered' ? { attempt: tried, subscriptionId: subscription.id } : undefined
+  await persist(async () => {
+    if (usual && (await o.recordTogether(usual))) return
+    await inTransaction(app.db, async (tx) => {
       if (await insertAttempt(tx, tried)) await settle({ ...app, db: tx }, delivery, startedAt, answer)
     })
-  await persist(record, o.signal)
-  app.metrics.webhooks.observe(
-    { outcome: outcomeOf('status' in answer ? answer.status : answer.error.kind) },
-    latencyMs / 1000,
-  )
+  }, o.signal)
+  app.metrics.webhooks.observe({ outcome }, latencyMs / 1000)
 }
 
 type Posting = { headers: Record<string, string>; body: Buffer; signal: AbortSignal }
@@ -146,7 +156,7 @@ async function post(app: App, url: string, request: Posting): Promise<Answer> {
 /** Inside the transaction that records the attempt. The subscription is read anew: others were at it meanwhile. */
 async function settle(
   app: Pick<App, 'db' | 'clock'>,
-  delivery: DeliveryRow,
+  delivery: Claimed['delivery'],
   startedAt: number,
   answer: Answer,
 ): Promise<void> {

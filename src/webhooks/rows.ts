@@ -1,4 +1,5 @@
 /** Subscriptions, events, deliveries and attempts. */
+import { sql } from 'kysely'
 import { prepared } from '../db/prepared.ts'
 import type { Db, NewRow, Row } from '../db/schema.ts'
 import { timeOf } from '../ids.ts'
@@ -189,10 +190,13 @@ export async function updateDelivery(db: Db, id: string, change: Partial<Deliver
   await changeOfDelivery.write(db, { id, change })
 }
 
+/** A delivery that is under way: whoever claims it next counts one attempt more. */
+type UnderWay = Pick<DeliveryRow, 'id' | 'attempts'>
+
 /** Lengthens the leases of deliveries that are under way; resolves with the ids that nobody else has claimed since. */
 export async function renewDeliveries(
   db: Db,
-  deliveries: readonly DeliveryRow[],
+  deliveries: readonly UnderWay[],
   leasedUntil: number,
 ): Promise<Set<string>> {
   const rows = await db
@@ -211,7 +215,7 @@ export async function renewDeliveries(
 }
 
 /** Plans the next attempt, unless the lease was lost and another worker has begun one. */
-export async function postponeDelivery(db: Db, delivery: DeliveryRow, at: number, error: string): Promise<void> {
+export async function postponeDelivery(db: Db, delivery: UnderWay, at: number, error: string): Promise<void> {
   await db
     .updateTable('webhook_deliveries')
     .set({ leased_until: 0, next_attempt_at: at, last_error: error })
@@ -236,6 +240,42 @@ const insertionOfAttempt = prepared((tx, row: NewRow<'webhook_attempts'>) =>
 export async function insertAttempt(tx: Db, row: NewRow<'webhook_attempts'>): Promise<boolean> {
   if (!(await holdDelivery.first(tx, { id: row.delivery_id }))) return false
   return (await insertionOfAttempt.write(tx, row)) === 1
+}
+
+type Delivered = { attempt: NewRow<'webhook_attempts'>; subscriptionId: string }
+
+const failingAmong = prepared((tx, { ids }: { ids: readonly string[] }) =>
+  tx.selectFrom('webhook_subscriptions').select('id').where('id', 'in', ids).where('failures', '>', 0),
+)
+const deliveredAmong = prepared((tx, o: { ids: readonly string[]; now: number }) =>
+  tx
+    .updateTable('webhook_deliveries')
+    .set({ leased_until: 0, finished_at: o.now, status: sql.lit('delivered' as const), last_error: null })
+    .where('id', 'in', o.ids)
+    .returning('id'),
+)
+const insertionOfAttempts = prepared((tx, { rows }: { rows: NewRow<'webhook_attempts'>[] }) =>
+  tx
+    .insertInto('webhook_attempts')
+    .values(rows)
+    .onConflict((oc) => oc.column('id').doNothing()),
+)
+
+/**
+ * Records attempts that delivered, and their deliveries as delivered; may be repeated. Returns those it recorded: not one
+ * whose delivery was taken away meanwhile, nor one whose subscription counts failures, which a success has to end.
+ */
+export async function recordDelivered<T extends Delivered>(tx: Db, some: T[], now: number): Promise<Set<T>> {
+  const subscriptions = [...new Set(some.map(({ subscriptionId }) => subscriptionId))]
+  const failing = new Set((await failingAmong.all(tx, { ids: subscriptions })).map(({ id }) => id))
+  const healthy = some.filter(({ subscriptionId }) => !failing.has(subscriptionId))
+  if (healthy.length === 0) return new Set()
+  const ids = [...new Set(healthy.map(({ attempt }) => attempt.delivery_id))]
+  // A removal waits for the row that was changed, and takes the attempt along.
+  const there = new Set((await deliveredAmong.all(tx, { ids, now })).map(({ id }) => id))
+  const recorded = healthy.filter(({ attempt }) => there.has(attempt.delivery_id))
+  if (recorded.length > 0) await insertionOfAttempts.write(tx, { rows: recorded.map(({ attempt }) => attempt) })
+  return new Set(recorded)
 }
 
 /** Frees what a node was delivering that is gone, so that it need not wait for the end of its leases; or whatever node it was. */

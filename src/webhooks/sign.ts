@@ -4,6 +4,7 @@
  * (key = the whole text of the secret, hex). Receivers refuse a timestamp 5 minutes off: make the headers anew for each try.
  */
 import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
+import { newTraceId } from '../ids.ts'
 
 export const SECRET_PREFIX = 'whsec_'
 
@@ -86,6 +87,6 @@ export function deliveryHeaders(o: DeliveryHeaders): Record<string, string> {
     'X-Webhook-Timestamp': String(timestamp),
     'X-Webhook-Signature': legacySignature(keysOf(oldest).legacy, signed),
     'x-webhook-payload-version': o.version,
-    traceparent: `00-${o.traceId}-${randomBytes(8).toString('hex')}-01`,
+    traceparent: `00-${o.traceId}-${newTraceId().slice(16)}-01`,
   }
 }
