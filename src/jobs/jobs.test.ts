@@ -80,6 +80,17 @@ test('a claimed job is nobody else’s until its lease is over; then its attempt
   assert.deepEqual((await due(LEASE_MS))[0]?.attempt, 2)
 })
 
+test('who lost a job to another worker does not finish it for that one', async () => {
+  await add('a', 1)
+  const [lost] = await due(10)
+  const [taken] = await due(10 + LEASE_MS)
+  assert.ok(lost && taken)
+  await finish(opened.db, lost)
+  assert.deepEqual(await countJobs(opened.db), { waiting: 1, failed: 0 })
+  await finish(opened.db, taken)
+  assert.deepEqual(await countJobs(opened.db), { waiting: 0, failed: 0 })
+})
+
 test('a finished job is gone', async () => {
   await add('a', 0)
   const [job] = await due(0)

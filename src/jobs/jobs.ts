@@ -101,8 +101,13 @@ export async function renewJobs(db: Db, jobs: readonly Job[], leasedUntil: numbe
   return jobs.filter((job) => attempts.get(job.id) === job.attempt)
 }
 
-export async function finish(db: Db, job: Job): Promise<void> {
-  await db.deleteFrom('jobs').where('id', '=', job.id).execute()
+const finishing = prepared((db, { id, attempt }: Pick<Job, 'id' | 'attempt'>) =>
+  db.deleteFrom('jobs').where('id', '=', id).where('attempt', '=', attempt),
+)
+
+/** Unless the lease was lost and another worker has it now: it is that one's to finish. */
+export async function finish(db: Db, { id, attempt }: Job): Promise<void> {
+  await finishing.write(db, { id, attempt })
 }
 
 /**
