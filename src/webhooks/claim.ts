@@ -11,7 +11,8 @@ import { type DeliveryRow, type EventRow, findEvents, type SubscriptionRow } fro
 export const CONCURRENCY_PER_SUBSCRIPTION = 16
 /** So that one partner's targets that hang cannot hold up another's. */
 export const CONCURRENCY_PER_PARTNER = 128
-/** Looked at first, and when a subscription that is full has all of those. */
+/** Looked at first, fewer where the last claim took few, and when a subscription that is full has all of those. */
+const FEWEST_CANDIDATES = 32
 const FEW_CANDIDATES = 64
 const MANY_CANDIDATES = 500
 
@@ -31,20 +32,22 @@ type Asking = {
   leaseMs: number
   node: string
   running: Running
-  /** The last claim found some, so it is not asked first whether any are due. */
-  likely?: boolean
+  /** How many the last claim took. After some it is not asked first whether any are due, and few more are looked at. */
+  previous?: number
 }
 
 export async function claimDeliveries(opened: Pick<Opened, 'db' | 'skipLocked'>, o: Asking): Promise<Claimed[]> {
-  if (!o.likely && !(await dueAtAll.first(opened.db, { now: o.now }))) return []
+  const { previous = 0 } = o
+  if (previous === 0 && !(await dueAtAll.first(opened.db, { now: o.now }))) return []
   const candidates = opened.skipLocked ? candidatesAmongMany : candidatesAlone
   const { now, realNow } = o
+  const few = previous === 0 ? FEW_CANDIDATES : Math.min(Math.max(2 * previous, FEWEST_CANDIDATES), FEW_CANDIDATES)
   // How it will be when what is chosen runs.
   const running = { bySubscription: new Map(o.running.bySubscription), byPartner: new Map(o.running.byPartner) }
   return await opened.db.transaction().execute(async (tx) => {
-    const found = await candidates.all(tx, { now, realNow, limit: FEW_CANDIDATES, ...limitsOf(running) })
+    const found = await candidates.all(tx, { now, realNow, limit: few, ...limitsOf(running) })
     const ids = choose(found, o.limit, running)
-    if (ids.length < o.limit && found.length === FEW_CANDIDATES) {
+    if (ids.length < o.limit && found.length === few) {
       const limits = limitsOf(running)
       if (await dueOfOthers.first(tx, { now, full: limits.full })) {
         const more = await candidates.all(tx, { now, realNow, limit: MANY_CANDIDATES, ...limits })

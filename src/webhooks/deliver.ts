@@ -36,7 +36,7 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
   const recordTogether = together<Tried>((some) =>
     inTransaction(app.db, (tx) => recordDelivered(tx, some, app.clock.now())),
   )
-  let likely = false
+  let previous = 0
   return startLoop<Claimed>({
     log: app.log,
     name: 'webhooks',
@@ -49,9 +49,9 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
         leaseMs: LEASE_MS,
         node: o.node,
         running,
-        likely,
+        previous,
       })
-      likely = claimed.length > 0
+      previous = claimed.length
       for (const one of claimed) count(running, one, 1)
       return claimed
     },
