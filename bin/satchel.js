@@ -9,10 +9,10 @@ const version = process.versions.node.split('.').map(Number)
 const atLeast = (major, minor) => version[0] > major || (version[0] === major && version[1] >= minor)
 const source = new URL('../src/cli.ts', import.meta.url)
 const inCheckout = existsSync(source)
-const needed = inCheckout ? '22.18' : '22.13'
+const needed = inCheckout ? '22.18' : '22.16'
 const strips = atLeast(23, 6) || (version[0] === 22 && version[1] >= 18)
 
-if (inCheckout ? !strips : !atLeast(22, 13)) {
+if (inCheckout ? !strips : !atLeast(22, 16)) {
   console.error(
     `Satchel needs Node ${needed} or newer, and this is ${process.versions.node}: run it with npm or update Node.`,
   )
