@@ -133,22 +133,26 @@ test('of attempts that end together one that failed is tried again, and the othe
   assert.equal((await opened.db.selectFrom('webhook_subscriptions').select('failures').execute())[0]?.failures, 0)
 })
 
-test('a delivery that another worker has begun anew is not planned by the one that lost it', async () => {
-  const ids = await beginDelivering(4)
-  const others = { attempts: 2, leased_by: 'b', leased_until: Date.now() + 60_000 }
-  await opened.db.updateTable('webhook_deliveries').set(others).where('id', '=', String(ids[1])).execute()
-  answer((eventId) => (eventId === 'event-1' ? 503 : 200))
-  await until(async () => (await attempts()).length === 4)
-  assert.deepEqual(
-    (await deliveries()).map(({ status, attempts, leased_until }) => [status, attempts, leased_until]),
-    [
-      ['delivered', 1, 0],
-      ['pending', 2, others.leased_until],
-      ['delivered', 1, 0],
-      ['delivered', 1, 0],
-    ],
-  )
-})
+for (const [about, status] of [
+  ['planned', 503],
+  ['given up', 404],
+] as const)
+  test(`a delivery that another worker has begun anew is not ${about} by the one that lost it`, async () => {
+    const ids = await beginDelivering(4)
+    const others = { attempts: 2, leased_by: 'b', leased_until: Date.now() + 60_000 }
+    await opened.db.updateTable('webhook_deliveries').set(others).where('id', '=', String(ids[1])).execute()
+    answer((eventId) => (eventId === 'event-1' ? status : 200))
+    await until(async () => (await attempts()).length === 4)
+    assert.deepEqual(
+      (await deliveries()).map(({ status, attempts, leased_until }) => [status, attempts, leased_until]),
+      [
+        ['delivered', 1, 0],
+        ['pending', 2, others.leased_until],
+        ['delivered', 1, 0],
+        ['delivered', 1, 0],
+      ],
+    )
+  })
 
 test('what ends while the database is away is recorded once it is back, and sent once', async () => {
   const ids = await beginDelivering(6)

@@ -14,10 +14,10 @@ import { type Claimed, CONCURRENCY_PER_PARTNER, claimDeliveries, type Running } 
 import { envelopeJson } from './events.ts'
 import {
   cancelDeliveries,
+  failAttempt,
   findSubscription,
   insertAttempt,
   lockSubscription,
-  postponeDelivery,
   recordDelivered,
   renewDeliveries,
   updateDelivery,
@@ -169,10 +169,14 @@ async function settle(
       : await lockSubscription(app.db, delivery.subscription_id)
   const now = app.clock.now()
   const error = 'status' in answer ? `answered ${answer.status}` : answer.error.message
-  const done = { leased_until: 0, finished_at: now }
   if (outcome === 'delivered') {
     if (subscription) await closeCircuit(app.db, subscription, now)
-    await updateDelivery(app.db, delivery.id, { ...done, status: 'delivered', last_error: null })
+    await updateDelivery(app.db, delivery.id, {
+      leased_until: 0,
+      finished_at: now,
+      status: 'delivered',
+      last_error: null,
+    })
     return
   }
   const retryAfter = 'status' in answer && answer.retryAfter !== undefined ? { retryAfter: answer.retryAfter } : {}
@@ -180,8 +184,8 @@ async function settle(
     outcome === 'retry' && subscription?.is_active
       ? nextAttemptAt({ attempt: delivery.attempts, now, random: Math.random, ...retryAfter })
       : 'never'
-  if (next === 'never') await updateDelivery(app.db, delivery.id, { ...done, status: 'failed', last_error: error })
-  else await postponeDelivery(app.db, delivery, next, error)
+  const following = next === 'never' ? { status: 'failed' as const, finished_at: now } : { next_attempt_at: next }
+  await failAttempt(app.db, delivery, { ...following, last_error: error })
   if (!subscription) return
   if (outcome === 'gone') {
     await updateSubscription(app.db, subscription.id, { is_active: 0, updated_at: now })

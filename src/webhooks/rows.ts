@@ -214,11 +214,13 @@ export async function renewDeliveries(
   return new Set(deliveries.filter(({ id, attempts: own }) => attempts.get(id) === own).map(({ id }) => id))
 }
 
-/** Plans the next attempt, unless the lease was lost and another worker has begun one. */
-export async function postponeDelivery(db: Db, delivery: UnderWay, at: number, error: string): Promise<void> {
+type Failing = { last_error: string } & ({ next_attempt_at: number } | { status: 'failed'; finished_at: number })
+
+/** After an attempt that failed, unless the lease was lost and another worker has begun one. */
+export async function failAttempt(db: Db, delivery: UnderWay, change: Failing): Promise<void> {
   await db
     .updateTable('webhook_deliveries')
-    .set({ leased_until: 0, next_attempt_at: at, last_error: error })
+    .set({ ...change, leased_until: 0 })
     .where('id', '=', delivery.id)
     .where('status', '=', 'pending')
     .where('attempts', '=', delivery.attempts)
