@@ -15,20 +15,21 @@ const AT_ONCE_MS = 250
 const spare: Buffer[] = []
 let largeOut = 0
 
-/** Memory for one piece. It is used again if it is free in the end: nobody else looks at it. */
-type Piece = Disposable & { readonly memory: Buffer; isFree: boolean }
+/** Memory for one piece, to be disposed of when it is neither read into nor written any more. */
+type Piece = Disposable & { readonly memory: Buffer }
 
 function pieceFor(isQuick: boolean): Piece {
-  const isLarge = isQuick && largeOut < LARGE_PIECES
-  if (isLarge) largeOut++
+  if (!isQuick || largeOut === LARGE_PIECES) {
+    const memory = takeBlock()
+    return { memory, [Symbol.dispose]: () => giveBack(memory) }
+  }
+  largeOut++
+  const memory = spare.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)
   return {
-    memory: isLarge ? (spare.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)) : takeBlock(),
-    isFree: false,
+    memory,
     [Symbol.dispose]() {
-      if (isLarge) largeOut--
-      if (!this.isFree) return
-      if (isLarge) spare.push(this.memory)
-      else giveBack(this.memory)
+      largeOut--
+      spare.push(memory)
     },
   }
 }
@@ -76,11 +77,10 @@ async function sendPieces(
     const began = performance.now()
     await write(response, socket, wanted.subarray(0, bytesRead), position > end)
     isQuick = performance.now() - began < AT_ONCE_MS
-    piece.isFree = true
   }
 }
 
-/** Resolves when the system has all of it. */
+/** Resolves when the system has all of it. Rejects when the connection is closed: then nobody reads the bytes any more. */
 function write(response: ServerResponse, socket: Socket, bytes: Buffer, isLast: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     const onClose = () => reject(new Error('the client went away'))

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { after, before, test } from 'node:test'
+import { giveBack, takeBlock } from './blocks.ts'
 import { gather } from './gather.ts'
 import { BodyTooLong, BodyTooShort } from './storage.ts'
 
@@ -132,4 +133,15 @@ onFile('an error of the source after the verdict is not unhandled', async () => 
   await assert.rejects(gather(file, body, 10, {}), BodyTooLong)
   body.destroy(new Error('late'))
   await new Promise((resolve) => setTimeout(resolve, 10))
+})
+
+onFile('the memory of a body that breaks off in the middle is used again', async () => {
+  const block = takeBlock()
+  giveBack(block)
+  const body = new PassThrough()
+  body.write(Buffer.alloc(1000))
+  setTimeout(() => body.destroy(), 5)
+  await assert.rejects(gather(file, body, 1e6, {}), BodyTooShort)
+  assert.equal(takeBlock(), block)
+  giveBack(block)
 })

@@ -64,9 +64,9 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
       lastWrite = lastWrite.then(() => (failure === undefined ? writeAll(file, [piece], piece.length, at) : undefined))
       const both = await Promise.allSettled([lastWrite, onChunk?.(piece)])
       const refused = both.find((one) => one.status === 'rejected')
-      if (refused) fail(refused.reason)
-      else giveBack(full)
+      giveBack(full)
       blocksOut--
+      if (refused) fail(refused.reason)
       unflushed += piece.length
       if (unflushed >= FLUSH_BYTES && !ended && !isFlushing && failure === undefined) void flush()
       if (failure === undefined && blocksOut < MOST_OUT) body.resume()
@@ -116,6 +116,8 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
     function settle(): void {
       body.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onError)
       signal?.removeEventListener('abort', onAbort)
+      if (block) giveBack(block)
+      block = undefined
       body.on('error', () => {}) // what comes after the verdict is of no interest, but must not be unhandled
       if (failure !== undefined) reject(failure)
       else resolve(received)
