@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import type { Clock } from './clock.ts'
 import { ConfigError } from './config.ts'
 import type { Db } from './db/schema.ts'
+import { sync } from './storage/files.ts'
 
 /** The secret of this name; `make` is used when there is none yet. */
 export type Secrets = (name: string, make: () => string) => Promise<string>
@@ -57,6 +58,7 @@ export function secretsInFolder(folder: string): Secrets {
       await file.close()
     }
     await rename(`${path}.new`, path)
+    await sync(folder)
     return secret
   }
 }

@@ -23,8 +23,8 @@ function pieceFor(isQuick: boolean): Piece {
     const memory = takeBlock()
     return { memory, [Symbol.dispose]: () => giveBack(memory) }
   }
-  largeOut++
   const memory = spare.pop() ?? Buffer.allocUnsafeSlow(LARGE_BYTES)
+  largeOut++
   return {
     memory,
     [Symbol.dispose]() {

@@ -4,9 +4,11 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { claimDeliveries } from '../webhooks/claim.ts'
 import {
+  cancelDeliveries,
   insertAttempt,
   insertDeliveries,
   insertSubscription,
+  lockSubscription,
   recordDelivered,
   updateDelivery,
 } from '../webhooks/rows.ts'
@@ -75,6 +77,38 @@ export function webhookConformance(open: () => Promise<Pair>): void {
         [ill.id, 'pending', 100, null],
       ],
     )
+  })
+
+  test('what is recorded together waits for who holds the subscription, and touches no delivery before', async () => {
+    await using pair = await open()
+    const partnerId = await newPartner(pair.a)
+    await insertSubscription(pair.a.db, subscription(partnerId))
+    const row = delivery(partnerId, 'chat')
+    await insertDeliveries(pair.a.db, [row])
+    const held = Promise.withResolvers<void>()
+    const order: string[] = []
+    const cancelling = inTransaction(pair.a.db, async (tx) => {
+      await lockSubscription(tx, row.subscription_id)
+      held.resolve()
+      await sleep(200)
+      await cancelDeliveries(tx, row.subscription_id, 40, 'it was switched off')
+      order.push('cancelled')
+    })
+    await held.promise
+    const attempt = {
+      id: newId(),
+      delivery_id: row.id,
+      started_at: 1,
+      latency_ms: 1,
+      status: 200,
+      url: 'x',
+      headers: '{}',
+    }
+    await inTransaction(pair.b.db, (tx) => recordDelivered(tx, [{ attempt, subscriptionId: row.subscription_id }], 50))
+    order.push('recorded')
+    await cancelling
+    assert.deepEqual(order, ['cancelled', 'recorded'])
+    assert.equal((await pair.a.db.selectFrom('webhook_deliveries').select('status').execute())[0]?.status, 'delivered')
   })
 
   test('a removal waits for what is being recorded together, and takes it along', async () => {

@@ -73,7 +73,7 @@ const columnsOf = (statement: StatementSync): string[] => statement.columns().ma
 /** From arrays, since for objects node:sqlite makes the name of each column anew in each row. */
 function rowsOf(kept: Kept, values: Value[]): Record<string, unknown>[] {
   const found = kept.statement.all(...values) as unknown as Value[][]
-  // Another process has changed the table meanwhile.
+  // Another process has added columns meanwhile. Migrations do no more than that to a table of a running server.
   if (found[0] && found[0].length !== kept.columns.length) kept.columns = columnsOf(kept.statement)
   return found.map((cells) => {
     const row: Record<string, unknown> = {}

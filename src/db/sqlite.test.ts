@@ -1,6 +1,8 @@
 /** The suite of every database, on SQLite; and what is its own: one connection, its file, and locks of other processes. */
 import assert from 'node:assert/strict'
+import fs from 'node:fs'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -42,6 +44,17 @@ test('a column that another process adds meanwhile is there, under its name', as
 })
 
 describe('opening', () => {
+  test('syncs the names of the folders that it makes, from the inside out', async (t) => {
+    const synced: string[] = []
+    t.mock.method(fs, 'fsyncSync', (descriptor: number) => synced.push(fs.readlinkSync(`/proc/self/fd/${descriptor}`)))
+    syncBuiltinESMExports()
+    const above = join(folder, 'above')
+    lockFile(join(above, 'data', 'satchel.lock'))?.[Symbol.dispose]()
+    assert.deepEqual(synced, [above, folder])
+    t.mock.restoreAll()
+    syncBuiltinESMExports()
+  })
+
   test('makes folder and file for this user alone, migrated, durable and with foreign keys', async () => {
     assert.equal((await stat(path)).mode & 0o777, 0o600)
     assert.equal((await stat(join(path, '..'))).mode & 0o777, 0o700)

@@ -3,7 +3,7 @@
  * and has group commit (sqlite-writer.ts), one reads and sees only what is committed. node:sqlite is synchronous, so waiting
  * for another process's lock is done here, between tries, and never blocks the event loop.
  */
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import {
@@ -28,7 +28,7 @@ const PRAGMAS = ['journal_mode = wal', 'synchronous = full', 'foreign_keys = on'
 
 /** Opens and migrates the file, which it makes with its folder (mode 0600) when it is missing. */
 export async function openSqlite(path: string): Promise<Opened> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makeFolder(dirname(path))
   const writing = await openFile(path)
   chmodSync(path, 0o600)
   const reading = await openFile(path)
@@ -46,6 +46,16 @@ async function openFile(path: string): Promise<Statements> {
   return statements
 }
 
+/** With names that are durable, up to the first that had to be made: SQLite syncs those of its files only. */
+function makeFolder(path: string): void {
+  const made = mkdirSync(path, { recursive: true, mode: 0o700 })
+  for (let at = path; made !== undefined && at.length >= made.length; at = dirname(at)) {
+    const parent = openSync(dirname(at), 'r')
+    fsyncSync(parent)
+    closeSync(parent)
+  }
+}
+
 /** The lock of the process that has a data folder, and of the one that uses a database outside of its data folder. */
 export const lockOfFolder = (folder: string): string => join(folder, 'satchel.lock')
 export const lockOfDatabase = (path: string): string => `${path}.lock`
@@ -55,7 +65,7 @@ export const lockOfDatabase = (path: string): string => `${path}.lock`
  * process ends, however it ends.
  */
 export function lockFile(path: string): Disposable | undefined {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+  makeFolder(dirname(path))
   const lock = new DatabaseSync(path)
   try {
     lock.exec('begin exclusive')

@@ -135,6 +135,18 @@ onFile('an error of the source after the verdict is not unhandled', async () => 
   await new Promise((resolve) => setTimeout(resolve, 10))
 })
 
+onFile('a body that has ended before is empty, and one that cannot be shown is refused', async () => {
+  const over = Readable.from([])
+  over.resume()
+  await new Promise((resolve) => over.once('end', resolve))
+  assert.equal(await gather(file, over, 10, {}), 0)
+  const unfit = new Error('it cannot be looked at')
+  const onChunk = () => {
+    throw unfit
+  }
+  await assert.rejects(gather(file, Readable.from([Buffer.from('abc')]), 10, { onChunk }), unfit)
+})
+
 onFile('the memory of a body that breaks off in the middle is used again', async () => {
   const block = takeBlock()
   giveBack(block)

@@ -62,7 +62,8 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
       blocksOut++
       underway++
       lastWrite = lastWrite.then(() => (failure === undefined ? writeAll(file, [piece], piece.length, at) : undefined))
-      const both = await Promise.allSettled([lastWrite, onChunk?.(piece)])
+      const shown = (async () => await onChunk?.(piece))()
+      const both = await Promise.allSettled([lastWrite, shown])
       const refused = both.find((one) => one.status === 'rejected')
       giveBack(full)
       blocksOut--
@@ -126,6 +127,7 @@ export function gather(file: FileHandle, body: Readable, limit: number, options:
     if (signal?.aborted) return reject(signal.reason)
     body.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onError)
     signal?.addEventListener('abort', onAbort, { once: true })
-    if (body.destroyed && !body.readableEnded) onClose()
+    if (body.readableEnded) onEnd()
+    else if (body.destroyed) onClose()
   })
 }

@@ -57,7 +57,8 @@ export function startDispatcher(app: App, opened: Opened, o: { userAgent: string
     },
     async renew(running) {
       const deliveries = running.map(({ delivery }) => delivery)
-      const ours = await renewDeliveries(app.db, deliveries, systemClock.now() + LEASE_MS)
+      const until = systemClock.now() + LEASE_MS
+      const ours = await inTransaction(app.db, (tx) => renewDeliveries(tx, deliveries, until))
       return running.filter(({ delivery }) => ours.has(delivery.id))
     },
     async run(claimed, signal) {

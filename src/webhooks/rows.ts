@@ -246,8 +246,8 @@ export async function insertAttempt(tx: Db, row: NewRow<'webhook_attempts'>): Pr
 
 type Delivered = { attempt: NewRow<'webhook_attempts'>; subscriptionId: string }
 
-const failingAmong = prepared((tx, { ids }: { ids: readonly string[] }) =>
-  tx.selectFrom('webhook_subscriptions').select('id').where('id', 'in', ids).where('failures', '>', 0),
+const holdAmong = prepared((tx, { ids }: { ids: readonly string[] }) =>
+  tx.selectFrom('webhook_subscriptions').select(['id', 'failures']).where('id', 'in', ids).orderBy('id').forKeyShare(),
 )
 const deliveredAmong = prepared((tx, o: { ids: readonly string[]; now: number }) =>
   tx
@@ -269,7 +269,8 @@ const insertionOfAttempts = prepared((tx, { rows }: { rows: NewRow<'webhook_atte
  */
 export async function recordDelivered<T extends Delivered>(tx: Db, some: T[], now: number): Promise<Set<T>> {
   const subscriptions = [...new Set(some.map(({ subscriptionId }) => subscriptionId))]
-  const failing = new Set((await failingAmong.all(tx, { ids: subscriptions })).map(({ id }) => id))
+  const held = await holdAmong.all(tx, { ids: subscriptions })
+  const failing = new Set(held.filter(({ failures }) => failures > 0).map(({ id }) => id))
   const healthy = some.filter(({ subscriptionId }) => !failing.has(subscriptionId))
   if (healthy.length === 0) return new Set()
   const ids = [...new Set(healthy.map(({ attempt }) => attempt.delivery_id))]
